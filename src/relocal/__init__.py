@@ -1,0 +1,55 @@
+"""relocal: where is the camera, and where is it looking? From one RGB photo.
+
+Names are imported when they are first used, so that ``import relocal`` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relocal.backbones import BACKBONES, BackboneConfig
+    from relocal.camera import Camera
+    from relocal.datasets import DATASETS, import_scene
+    from relocal.demonstration import demo
+    from relocal.errors import InputError
+    from relocal.evaluation import Report, evaluate
+    from relocal.localizers import LOCALIZERS, Localizer, Regressor
+    from relocal.losses import COUPLED, LOSSES, LossConfig
+    from relocal.models import MODELS, PoseNetConfig
+    from relocal.pose import ROTATIONS, Pose
+    from relocal.report import save_report
+    from relocal.scene import Scene, load_scene, save_scene
+    from relocal.training import PRESETS, Run, TrainConfig, ViewConfig, load_run, train
+    from relocal.types import Estimate, Prediction, Target
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "backbones": ("BACKBONES", "BackboneConfig"),
+    "camera": ("Camera",),
+    "datasets": ("DATASETS", "import_scene"),
+    "demonstration": ("demo",),
+    "errors": ("InputError",),
+    "evaluation": ("Report", "evaluate"),
+    "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
+    "losses": ("COUPLED", "LOSSES", "LossConfig"),
+    "models": ("MODELS", "PoseNetConfig"),
+    "pose": ("ROTATIONS", "Pose"),
+    "report": ("save_report",),
+    "scene": ("Scene", "load_scene", "save_scene"),
+    "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
+    "types": ("Estimate", "Prediction", "Target"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [*_MODULE_OF, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

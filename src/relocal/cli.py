@@ -1,0 +1,293 @@
+"""The command line: a verb a function of the library."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from tyro.conf import Positional, arg, subcommand
+
+from relocal.camera import CAMERA_MODELS, Camera
+from relocal.datasets import import_scene
+from relocal.demonstration import demo
+from relocal.errors import InputError, unknown
+from relocal.evaluation import evaluate
+from relocal.localizers import Regressor
+from relocal.report import Format, estimate_line, plain_table, save_report
+from relocal.training import PRESETS, TrainConfig, train
+
+NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Make a scene from images whose poses are known.
+
+    Example: relocal import 7scenes heads --split official --out scenes/heads
+    """
+
+    reader: Positional[str]
+    """What the folder holds: 7scenes, nerfstudio, synthetic."""
+    folder: Positional[Path]
+    """The folder to read; synthetic renders it when it does not exist."""
+    out: Path
+    """The scene to make."""
+    labels: Path | None = None
+    """Poses from a file instead of the dataset's own (7scenes)."""
+    split: str | None = None
+    """official, sequence, blocks:40/5/5, last:25%, or a JSON file; official where there is one."""
+    fold: int | None = None
+    """Which block of five, or which sequence, is test; the last by default."""
+    unit: Literal["m", "unit"] | None = None
+    """m says that the poses are metric (nerfstudio)."""
+
+    def run(self) -> int:
+        """Imports and says what was found."""
+        with progress_bar() as report:
+            scene = import_scene(
+                self.reader,
+                self.folder,
+                self.out,
+                labels=self.labels,
+                split=self.split,
+                fold=self.fold,
+                unit=self.unit,
+                progress=report,
+            )
+        missing = scene.provenance.get("missing_images", [])
+        if missing:
+            listed = scene.provenance["listed_images"]
+            names = ", ".join(missing)
+            warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
+        parts = ", ".join(f"{len(names)} {split}" for split, names in scene.splits.items())
+        points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
+        print(f"{self.out}: {len(scene)} images ({parts}), unit {scene.unit}, {points}.")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a localizer on a scene's training images.
+
+    Example: relocal train scenes/heads --out runs/heads --loss default+frustum
+    """
+
+    scene: Positional[Path]
+    """The scene."""
+    out: Path
+    """The run to make."""
+    preset: str | None = None
+    """Start from named options: posenet2015 is the 2015 paper's own training."""
+    resume: bool = False
+    """Go on with an unfinished run."""
+    config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
+
+    def run(self) -> int:
+        """Trains and says where the run is."""
+        try:
+            with progress_bar() as report:
+                train(self.scene, self.out, self.config, resume=self.resume, report=report)
+        except KeyboardInterrupt:
+            warn(
+                "stopped; finished epochs are kept. Go on with: "
+                f"relocal train {self.scene} --out {self.out} --resume"
+            )
+            return INTERRUPTED
+        print(f"{self.out}: trained.")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a run on a scene's test images, beside answers that need no training.
+
+    Example: relocal evaluate runs/heads scenes/heads --out reports/heads
+    """
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run."""
+    scene: Positional[Path]
+    """The scene."""
+    out: Path
+    """The report to make."""
+
+    def run(self) -> int:
+        """Evaluates, prints the table and says where the report is."""
+        with progress_bar() as report:
+            result = evaluate(self.run_folder, self.scene, progress=report)
+        page = save_report(result, self.out)
+        print(plain_table(result))
+        print(f"Report: {page}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localize:
+    """Say where photos were taken, a line a photo.
+
+    Example: relocal localize runs/heads photo.jpg --format json
+    """
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run."""
+    photos: Positional[tuple[Path, ...]]
+    """The photos."""
+    format: Format = "text"
+    """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
+    camera: str | None = None
+    """The photos' camera, as MODEL,width,height,parameters...; else EXIF or the scene's."""
+
+    def run(self) -> int:
+        """Localizes photo by photo; what cannot be read is reported and skipped."""
+        if not self.photos:
+            raise InputError("PHOTO: give at least one photo.")
+        camera = None if self.camera is None else parse_camera(self.camera)
+        localizer = Regressor(self.run_folder)
+        failed = 0
+        for index, photo in enumerate(self.photos):
+            try:
+                estimate = localizer.localize(photo, camera)
+            except InputError as error:
+                failed += 1
+                warn(str(error))
+                continue
+            for warning in estimate.warnings:
+                warn(warning)
+            # Flushed, so that a pipe gets each answer when it is known.
+            print(estimate_line(estimate, str(photo), index, self.format), flush=True)
+        if failed == len(self.photos):
+            return NOTHING_DONE
+        return SOME_FAILED if failed else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Render a room, train on it, evaluate, localize: the whole way, without a download.
+
+    Example: relocal demo --out my-demo
+    """
+
+    out: Path = Path("relocal-demo")
+    """Folder for everything that it makes; finished parts that are there already are kept."""
+
+    def run(self) -> int:
+        """Runs the demo."""
+        with progress_bar() as report:
+            result, page, line = demo(self.out, report)
+        print(plain_table(result))
+        print(f"First test photo: {line}")
+        print(f"Report: {page}")
+        return 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a verb and exits with its code: 0 done, 2 nothing done, 3 some of several failed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = parse(arguments).run()
+    except InputError as error:
+        code = complain(str(error))
+    except OSError as error:
+        # The disk, not the program: full, read-only, gone.
+        code = complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def parse(arguments: list[str]) -> Import | Train | Evaluate | Localize | Demo:
+    """Turns arguments into a verb; a preset changes the defaults of train's options."""
+    preset = _preset(arguments)
+    start = Train(scene=tyro.MISSING, out=tyro.MISSING, config=preset)
+    verbs = (
+        Annotated[Import, subcommand("import")]
+        | Annotated[Train, subcommand("train", default=start)]
+        | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[Localize, subcommand("localize")]
+        | Annotated[Demo, subcommand("demo")]
+    )
+    return tyro.cli(
+        verbs,
+        prog="relocal",
+        description="Where is the camera, and where is it looking? From one photo.",
+        args=arguments,
+    )
+
+
+def _preset(arguments: list[str]) -> TrainConfig:
+    """The options that ``--preset NAME`` starts from, found before the others are read."""
+    name = None
+    for previous, argument in pairwise(["", *arguments]):
+        if previous == "--preset":
+            name = argument
+        elif argument.startswith("--preset="):
+            name = argument.removeprefix("--preset=")
+    if name is not None and name not in PRESETS:
+        raise unknown("--preset", name, PRESETS)
+    return TrainConfig() if name is None else PRESETS[name]
+
+
+def parse_camera(text: str) -> Camera:
+    """Reads ``MODEL,width,height,parameters...``.
+
+    Raises:
+        InputError: If it is no camera.
+    """
+    model, *numbers = text.split(",")
+    if model not in CAMERA_MODELS:
+        raise unknown("--camera", model, CAMERA_MODELS)
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError as error:
+        raise InputError(f"--camera {text}: {error}.") from error
+    if len(values) < 3 or not all(value.is_integer() for value in values[:2]):
+        raise InputError(
+            f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
+        )
+    params = torch.tensor(values[2:], dtype=torch.float64)
+    return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on the error stream: what is being done, how far it is, time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def report(done: int, total: int, text: str) -> None:
+            bar.update(task, completed=done, total=total, description=text)
+
+        yield report
+
+
+def complain(message: str) -> int:
+    """Prints an error; nothing was done."""
+    print(f"relocal: {message}", file=sys.stderr)
+    return NOTHING_DONE
+
+
+def warn(message: str) -> None:
+    """Prints a warning."""
+    print(f"relocal: {message}", file=sys.stderr)

@@ -1,0 +1,83 @@
+"""Readers: one a source of posed images, each ``read_<source>(path, ...) -> Scene``."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from relocal.datasets.nerfstudio import read_nerfstudio
+from relocal.datasets.seven_scenes import read_seven_scenes
+from relocal.datasets.synthetic import read_synthetic
+from relocal.errors import InputError, unknown
+from relocal.scene import Scene, apply_split, save_scene
+
+Progress = Callable[[int, int, str], None]
+
+
+def import_scene(
+    reader: str,
+    path: Path | str,
+    out: Path | str,
+    *,
+    labels: Path | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    unit: str | None = None,
+    progress: Progress = lambda done, total, text: None,
+) -> Scene:
+    """Reads posed images of any known source and saves them as a scene.
+
+    Args:
+        reader: A key of ``DATASETS``.
+        path: What the reader reads.
+        out: The scene's folder, to be made.
+        labels: Poses from a file instead of the dataset's own, for readers that take it.
+        split: A rule as ``relocal.scene.apply_split`` takes it. By default the dataset's own
+            split; where there is none, all images are for training.
+        fold: Which block or sequence is test.
+        unit: ``"m"`` where the format does not say that its poses are metric.
+        progress: Called with images done, images in all, and what is being done.
+
+    Returns:
+        The scene as it stands on disk.
+
+    Raises:
+        InputError: If the source cannot be read, or an option does not belong to it. Nothing is
+            left behind then.
+    """
+    if reader not in DATASETS:
+        raise unknown("READER", reader, DATASETS)
+    read, out = DATASETS[reader], Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: exists already; give another or remove it first.")
+    scene = read(Path(path), **_options(reader, read, progress, labels=labels, unit=unit))
+    if split is not None:
+        scene = apply_split(scene, split, fold)
+    elif fold is not None:
+        raise InputError("--fold: needs a --split that has folds.")
+    elif scene.splits:
+        scene = apply_split(scene, "official")
+    else:
+        scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
+    return save_scene(scene, out, lambda done, total: progress(done, total, "checking images"))
+
+
+def _options(
+    reader: str, read: Callable[..., Scene], progress: Progress, **options: Any
+) -> dict[str, Any]:
+    """The options that were given, if the reader takes them."""
+    taken = inspect.signature(read).parameters
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in taken:
+            raise InputError(f"--{key}: the reader {reader} takes no such option.")
+    if "progress" in taken:
+        given["progress"] = lambda done, total: progress(done, total, "rendering")
+    return given
+
+
+DATASETS: dict[str, Callable[..., Scene]] = {
+    "7scenes": read_seven_scenes,
+    "nerfstudio": read_nerfstudio,
+    "synthetic": read_synthetic,
+}

@@ -1,0 +1,300 @@
+"""Images: decode, turn upright, resample to a camera, and the cache that training reads.
+
+This is the one path from a file to the pixels that a network sees. Training goes through it once
+(the cache), serving goes through it for every photo, so the two cannot differ.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from relocal.camera import Camera
+from relocal.errors import InputError
+
+MAX_PIXELS = 64_000_000  # a decompressed photo larger than this is refused before it is decoded
+MIN_SIDE_PX = 16
+_CACHE_VERSION = 2
+_EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
+_FULL_FRAME_DIAGONAL_MM = 43.27
+_TURNED_SIDEWAYS = (5, 6, 7, 8)
+
+Source = Path | bytes
+"""Where a photo comes from: a file, or the bytes of one."""
+
+
+def open_photo(source: Source) -> Image.Image:
+    """Opens a photo and reads its header only.
+
+    Raises:
+        InputError: If it is no photo, or of a size that cannot be used.
+    """
+    name = _name(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except FileNotFoundError:
+        raise InputError(f"{name}: there is no such file.") from None
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{name}: {width} x {height} pixels are more than the {MAX_PIXELS // 10**6} megapixels "
+            "that are accepted; scale the photo down."
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise InputError(
+            f"{name}: {width} x {height} pixels are too few; each side needs {MIN_SIDE_PX}."
+        )
+    return image
+
+
+def upright_size(source: Source) -> tuple[int, int]:
+    """Width and height of the photo once its EXIF orientation is applied."""
+    image = open_photo(source)
+    width, height = image.size
+    sideways = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED_SIDEWAYS
+    return (height, width) if sideways else (width, height)
+
+
+def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
+    """Decodes a photo to upright RGB.
+
+    Args:
+        source: A file or its bytes.
+        min_size: Width and height that are enough. A JPEG is then decoded at a reduced scale
+            (1/2, 1/4, 1/8) that is not smaller, which is several times faster.
+
+    Raises:
+        InputError: If the photo cannot be decoded whole; a cut file is never filled with grey.
+    """
+    image = open_photo(source)
+    try:
+        if min_size is not None:
+            sideways = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED_SIDEWAYS
+            image.draft("RGB", min_size[::-1] if sideways else min_size)
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{_name(source)}: the photo is damaged ({error}).") from error
+    # Channels last in memory: what the resize, the cache and the convolutions all read fastest.
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def exif_focal_px(source: Source) -> float | None:
+    """Focal length in pixels from EXIF's 35 mm equivalent, or None when it is not there.
+
+    The equivalent compares diagonals, so the result holds for any aspect ratio.
+    """
+    image = open_photo(source)
+    focal_mm = image.getexif().get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
+    if not focal_mm:
+        return None
+    width, height = image.size
+    return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * (width**2 + height**2) ** 0.5
+
+
+def fit_camera(camera: Camera, width: int, height: int, name: str) -> Camera:
+    """The same lens for a photo of another resolution; a photo of another shape is refused."""
+    if not _same_shape(camera, width, height):
+        raise InputError(
+            f"{name}: {width} x {height} pixels do not have the shape of its camera "
+            f"({camera.width} x {camera.height}); a cropped photo needs its own --camera."
+        )
+    same = (width, height) == (camera.width, camera.height)
+    return camera if same else camera.resized(width, height)
+
+
+def _same_shape(camera: Camera, width: int, height: int) -> bool:
+    return abs(width * camera.height - height * camera.width) <= 0.01 * width * camera.height
+
+
+def training_camera(camera: Camera, short_side_px: int) -> Camera:
+    """The pinhole camera a network is trained with: no distortion, centred, a fixed short side."""
+    scale = short_side_px / min(camera.width, camera.height)
+    size = (round(camera.width * scale), round(camera.height * scale))
+    # Undistorted and centred without a change of focal length; for a camera that is both
+    # already, resampling to this is a plain resize.
+    pinhole = camera.undistorted().resized(*size)
+    focal, centre = pinhole.focal.tolist(), (size[0] / 2, size[1] / 2)
+    return Camera.pinhole(*size, *focal, *centre)
+
+
+def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "3 h w"]:
+    """Decodes a photo and resamples it to what the ``target`` camera sees from the same place.
+
+    Args:
+        source: A file or its bytes.
+        camera: The photo's camera at any resolution.
+        target: The training camera.
+    """
+    width, height = upright_size(source)
+    camera = fit_camera(camera, width, height, _name(source))
+    scale = float((target.focal / camera.focal).max())
+    wanted = (round(width * min(scale, 1)), round(height * min(scale, 1)))
+    image = decode(source, wanted)
+    return resample(image, camera.resized(image.shape[2], image.shape[1]), target)
+
+
+def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str | None]:
+    """The camera of a photo that comes without one: from EXIF, else the scene's.
+
+    Args:
+        source: A file or its bytes.
+        scene_camera: The camera of the scene's photos.
+
+    Returns:
+        The camera, and a warning when the focal length had to be assumed.
+    """
+    width, height = upright_size(source)
+    focal = exif_focal_px(source)
+    if focal is not None:
+        return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
+    warning = (
+        f"{_name(source)}: its focal length is not known (no EXIF), so the scene's camera is "
+        "assumed; give --camera if it was another one."
+    )
+    if _same_shape(scene_camera, width, height):
+        return fit_camera(scene_camera, width, height, _name(source)), warning
+    # A photo of another shape, turned or cropped: the same lens along the longer side.
+    scale = max(width, height) / max(scene_camera.width, scene_camera.height)
+    focal = float(scene_camera.focal.mean()) * scale
+    return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), warning
+
+
+def resample(
+    image: UInt8[Tensor, "3 H W"], camera: Camera, target: Camera
+) -> UInt8[Tensor, "3 h w"]:
+    """Resamples an image of ``camera`` to the pinhole ``target`` with the same centre and axes.
+
+    First an antialiased resize to the target's focal length, then, only where lens, principal
+    point or size still differ, a warp. What the photo does not show repeats its border.
+    """
+    scale = (target.focal / camera.focal).tolist()
+    size = (round(camera.width * scale[0]), round(camera.height * scale[1]))
+    if size != (camera.width, camera.height) and max(scale) < 1.5:
+        image = resize(image, *size)
+        camera = camera.resized(*size)
+    if _same_view(camera, target):
+        return image
+    grid = sampling_grid(camera, target)
+    warped = F.grid_sample(
+        image[None].float(), grid[None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return warped[0].round().to(torch.uint8)
+
+
+def resize(image: UInt8[Tensor, "3 H W"], width: int, height: int) -> UInt8[Tensor, "3 h w"]:
+    """Antialiased bilinear resize."""
+    return F.interpolate(
+        image[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False
+    )[0]
+
+
+def sampling_grid(camera: Camera, target: Camera) -> Float[Tensor, "h w 2"]:
+    """Where each target pixel lies in the image of ``camera``, in ``grid_sample`` coordinates."""
+    y = torch.arange(target.height, dtype=torch.float64) + 0.5
+    x = torch.arange(target.width, dtype=torch.float64) + 0.5
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    source, _ = camera.project(target.unproject(pixels))
+    size = source.new_tensor([camera.width, camera.height])
+    return (2 * source / size - 1).float()
+
+
+def _same_view(camera: Camera, target: Camera) -> bool:
+    """Whether no pixel moves by more than a tenth of a pixel between the two cameras."""
+    if (camera.width, camera.height) != (target.width, target.height) or camera.has_distortion:
+        return False
+    size = target.params.new_tensor([target.width, target.height])
+    corners = torch.stack([torch.zeros_like(size), size])
+    moved = camera.project(target.unproject(corners))[0] - corners
+    return float(moved.abs().max()) < 0.1
+
+
+def build_cache(
+    files: Sequence[Path],
+    cameras: Sequence[Camera],
+    target: Camera,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> UInt8[Tensor, "N 3 h w"]:
+    """Decodes and resamples every image once into a memory-mapped file, or reuses that file.
+
+    The file's name is a digest of everything its content depends on (names, sizes and times of
+    the images, cameras, target), so a changed image makes another file.
+
+    Args:
+        files: The images.
+        cameras: One camera an image.
+        target: The training camera that all are resampled to.
+        folder: Where the cache is kept.
+        progress: Called with the number of images done and of all.
+
+    Returns:
+        A uint8 tensor over the mapped file, channels last in memory.
+    """
+    shape = (len(files), target.height, target.width, 3)
+    path = folder / f"{_cache_key(files, cameras, target)}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
+        os.close(handle)
+        try:
+            _fill_cache(Path(temporary), shape, files, cameras, target, progress)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    # Copy on write: torch wants a writable array, and nothing may reach the file.
+    mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+    return torch.from_numpy(mapped).permute(0, 3, 1, 2)
+
+
+def _fill_cache(
+    path: Path,
+    shape: tuple[int, int, int, int],
+    files: Sequence[Path],
+    cameras: Sequence[Camera],
+    target: Camera,
+    progress: Callable[[int, int], None],
+) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+    def fill(i: int) -> None:
+        array[i] = load_view(files[i], cameras[i], target).permute(1, 2, 0).numpy()
+
+    # Decoding leaves Python, so threads run side by side.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        try:
+            for done, _ in enumerate(pool.map(fill, range(len(files))), start=1):
+                progress(done, len(files))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    array.flush()
+
+
+def _cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
+    stats = [file.stat() for file in files]
+    rows = [
+        (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, camera.to_json())
+        for file, stat, camera in zip(files, stats, cameras, strict=True)
+    ]
+    text = json.dumps([_CACHE_VERSION, target.to_json(), rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(source: Source) -> str:
+    return "photo" if isinstance(source, bytes) else str(source)

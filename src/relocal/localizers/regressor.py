@@ -1,0 +1,56 @@
+"""The regressor: one forward pass of a trained network gives the pose."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from relocal.camera import Camera
+from relocal.images import Source, camera_of_photo, load_view
+from relocal.training import Run, load_run, predict
+from relocal.types import Estimate
+
+
+class Regressor:
+    """Localizes photos with a trained run.
+
+    Args:
+        run: The run, or its folder.
+
+    Raises:
+        InputError: If the run cannot be opened.
+    """
+
+    def __init__(self, run: Run | Path | str) -> None:
+        self.run = run if isinstance(run, Run) else load_run(Path(run))
+        self.model = self.run.model()
+        self.method = self.run.config.model.name
+
+    def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:
+        """Says where a photo was taken.
+
+        The photo is resampled to the camera that the network was trained with, because a regressor
+        that is fed another field of view is wrong without noticing.
+
+        Args:
+            image: A file, or the bytes of one.
+            camera: Its camera. Without it the focal length comes from EXIF, and failing that from
+                the scene, with a warning in the estimate.
+
+        Raises:
+            InputError: If the photo cannot be read or does not fit the camera.
+        """
+        start = time.perf_counter()
+        source = Path(image) if isinstance(image, str) else image
+        warning = None
+        if camera is None:
+            camera, warning = camera_of_photo(source, self.run.photo_camera)
+        view = load_view(source, camera, self.run.camera)
+        pose = predict(self.model, view[None], self.run.window)[0].to(torch.float64).canonical()
+        return Estimate(
+            pose=pose,
+            unit=self.run.unit,
+            method=self.method,
+            time_ms=1000 * (time.perf_counter() - start),
+            warnings=() if warning is None else (warning,),
+        )

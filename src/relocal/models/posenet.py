@@ -1,0 +1,138 @@
+"""PoseNet (Kendall, Grimes & Cipolla 2015): a classification CNN that regresses the pose."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from relocal.backbones import Backbone
+from relocal.errors import InputError, unknown
+from relocal.pose import ROTATIONS, Pose, mean_quaternion
+from relocal.types import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseNetConfig:
+    """The architecture, and its layers between the feature map and the pose."""
+
+    name: str = "posenet"
+    """Architecture: posenet."""
+
+    pool: Literal["average", "grid"] = "average"
+    """Pool the feature map to its mean, as PoseNet, or to a 3 x 4 grid that keeps the layout."""
+    width: int = 2048
+    """Features before the pose."""
+    dropout: float = 0.5
+    """Share of these features dropped while training."""
+    auxiliary: bool = False
+    """PoseNet's two auxiliary regressors while training (googlenet)."""
+    rotation: str = "quaternion"
+    """How the network writes a rotation."""
+
+    def __post_init__(self) -> None:
+        if self.rotation not in ROTATIONS:
+            raise unknown("--model.rotation", self.rotation, ROTATIONS)
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--model.dropout: must be in [0, 1), not {self.dropout}.")
+        if self.width < 1:
+            raise InputError(f"--model.width: must be at least 1, not {self.width}.")
+
+
+class PoseHead(nn.Module):
+    """Features -> one wide layer -> position and rotation parameters, in float32."""
+
+    def __init__(self, inputs: int, width: int, dropout: float, rotation_size: int) -> None:
+        super().__init__()
+        self.wide = nn.Linear(inputs, width)
+        self.dropout = nn.Dropout(dropout)
+        self.position = nn.Linear(width, 3)
+        self.rotation = nn.Linear(width, rotation_size)
+
+    def forward(
+        self, features: Float[Tensor, "B n"]
+    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"]]:
+        """Returns normalised positions and raw rotation parameters."""
+        wide = self.dropout(F.relu(self.wide(features)))
+        # bfloat16 has three digits: fine for features, not for centimetres.
+        with torch.autocast(wide.device.type, enabled=False):
+            wide = wide.float()
+            return self.position(wide), self.rotation(wide)
+
+
+class AuxiliaryHead(nn.Module):
+    """The regressor at an inner layer: 4 x 4 pooling, 1x1 convolution to 128, then a head."""
+
+    def __init__(self, channels: int, rotation_size: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, 128, 1)
+        self.head = PoseHead(128 * 16, 1024, 0.7, rotation_size)
+
+    def forward(
+        self, features: Float[Tensor, "B C h w"]
+    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"]]:
+        """Returns normalised positions and raw rotation parameters."""
+        pooled = F.relu(self.reduce(F.adaptive_avg_pool2d(features, 4)))
+        return self.head(pooled.flatten(1))
+
+
+class PoseNet(nn.Module):
+    """Backbone, pooled features, one wide layer, position and rotation.
+
+    The mean and the scale of the training positions are buffers, so predictions are in scene
+    units from the weights alone.
+    """
+
+    position_mean: Tensor
+    position_scale: Tensor
+
+    def __init__(self, backbone: Backbone, config: PoseNetConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.rotation_name = config.rotation
+        self.grid = (3, 4) if config.pool == "grid" else (1, 1)
+        size = ROTATIONS[config.rotation].size
+        features = backbone.channels * self.grid[0] * self.grid[1]
+        self.head = PoseHead(features, config.width, config.dropout, size)
+        self.auxiliary = nn.ModuleDict()
+        if config.auxiliary:
+            if not backbone.taps:
+                raise InputError(
+                    "--model.auxiliary: this backbone has no inner layers for auxiliary "
+                    "regressors; use --backbone.name googlenet."
+                )
+            for name, channels in backbone.taps.items():
+                self.auxiliary[name] = AuxiliaryHead(channels, size)
+        self.register_buffer("position_mean", torch.zeros(3))
+        self.register_buffer("position_scale", torch.ones(()))
+
+    def fit_statistics(self, poses: Pose) -> None:
+        """Takes mean and scale of the positions and the mean rotation from training poses.
+
+        The rotation layers start at the mean rotation, so training starts from the mean pose.
+        """
+        centre = poses.position.mean(0)
+        spread = (poses.position - centre).square().sum(-1).mean().sqrt()
+        self.position_mean.copy_(centre)
+        self.position_scale.copy_(spread.clamp(min=1e-6))
+        start = ROTATIONS[self.rotation_name].encode(mean_quaternion(poses.quaternion))
+        for head in [self.head, *(aux.head for aux in self.auxiliary.values())]:
+            with torch.no_grad():
+                head.position.bias.zero_()
+                head.rotation.bias.copy_(start)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Prediction:
+        """Predicts poses from RGB images in 0..255."""
+        maps = self.backbone.features(image)
+        pooled = F.adaptive_avg_pool2d(maps["out"], self.grid)
+        main = self._prediction(*self.head(pooled.flatten(1)))
+        if not self.training or not self.auxiliary:
+            return main
+        inner = tuple(self._prediction(*head(maps[name])) for name, head in self.auxiliary.items())
+        return Prediction(main.position, main.rotation, main.rotation_name, auxiliary=inner)
+
+    def _prediction(self, position: Tensor, rotation: Tensor) -> Prediction:
+        position = self.position_mean + self.position_scale * position
+        return Prediction(position, rotation, self.rotation_name)

@@ -1,0 +1,173 @@
+"""Scene: what is known of a place, in memory."""
+
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.pose import Pose
+
+MIN_DEPTH_OBSERVATIONS = 10
+
+
+@dataclass(frozen=True)
+class Points:
+    """Map points and which images see them where."""
+
+    xyz: Float[np.ndarray, "P 3"]
+    """Positions in the world."""
+    rgb: UInt8[np.ndarray, "P 3"]
+    """Colours."""
+    image_index: Int[np.ndarray, "M"]
+    """For each observation, the index of the image that sees a point."""
+    point_index: Int[np.ndarray, "M"]
+    """For each observation, the index of the point."""
+    xy: Float[np.ndarray, "M 2"]
+    """For each observation, the pixel."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Images of one place with their cameras and poses.
+
+    Raises:
+        InputError: If the parts contradict each other: a name twice, a split that names an
+            unknown image or has one image twice, a pose that is not finite.
+    """
+
+    name: str
+    unit: Literal["m", "unit"]
+    """``"m"`` when the scale is known, else ``"unit"``."""
+    image_root: Path
+    """The folder that image names are relative to."""
+    images: tuple[str, ...]
+    """Image names, in the order of recording; the folder of a name is its sequence."""
+    cameras: tuple[Camera, ...]
+    camera_index: Int[Tensor, "N"]
+    """For each image, the index of its camera."""
+    poses: Pose
+    """Poses ``world_from_cam`` of shape (N,), float64."""
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Image names by split; ``train`` and ``test``. An image may be in neither."""
+    points: Points | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How the poses were made: reader, labels, intrinsics, split rule, versions."""
+    folder: Path | None = None
+    """Where the scene is saved, None while it is only in memory."""
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if count == 0:
+            raise InputError(f"scene {self.name}: there are no images.")
+        if self.poses.shape != (count,) or self.camera_index.shape != (count,):
+            raise InputError(f"scene {self.name}: {count} images need as many poses and cameras.")
+        repeated = [name for name, times in Counter(self.images).items() if times > 1]
+        if repeated:
+            raise InputError(f"scene {self.name}: {len(repeated)} names twice: {some(repeated)}.")
+        finite = torch.isfinite(self.poses.position).all(-1)
+        finite &= torch.isfinite(self.poses.quaternion).all(-1)
+        if not bool(finite.all()):
+            bad = [self.images[i] for i in (~finite).nonzero()[:, 0].tolist()]
+            raise InputError(
+                f"scene {self.name}: poses that are not finite numbers, of {some(bad)}."
+            )
+        self._check_splits()
+
+    def _check_splits(self) -> None:
+        known = set(self.images)
+        for split, names in self.splits.items():
+            strange = [name for name in names if name not in known]
+            if strange:
+                raise InputError(
+                    f"scene {self.name}: split {split!r} names images that the scene does not "
+                    f"have: {some(strange)}."
+                )
+            if len(set(names)) < len(names):
+                twice = [name for name, times in Counter(names).items() if times > 1]
+                raise InputError(f"scene {self.name}: split {split!r} has twice: {some(twice)}.")
+        both = set(self.splits.get("train", ())) & set(self.splits.get("test", ()))
+        if both:
+            raise InputError(
+                f"scene {self.name}: {len(both)} images are in train and in test: "
+                f"{some(sorted(both))}."
+            )
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.image_root / self.images[index]
+
+    def camera(self, index: int) -> Camera:
+        """The camera of an image."""
+        return self.cameras[int(self.camera_index[index])]
+
+    def indices(self, split: str) -> Int[Tensor, "n"]:
+        """Indices of a split's images, in the scene's order.
+
+        Raises:
+            InputError: If the scene has no such split or it is empty.
+        """
+        names = set(self.splits.get(split, ()))
+        if not names:
+            raise InputError(
+                f"scene {self.name}: there are no {split!r} images; import it again with --split."
+            )
+        return torch.tensor([i for i, name in enumerate(self.images) if name in names])
+
+    def sequence(self, index: int) -> str:
+        """The recording an image belongs to: the folder of its name."""
+        return str(Path(self.images[index]).parent)
+
+    def cache_folder(self) -> Path:
+        """Where images made from this scene are kept: beside it, or with the temporary files."""
+        if self.folder is not None and os.access(self.folder, os.W_OK):
+            return self.folder / "cache"
+        digest = hashlib.sha256(str(self.image_root.resolve()).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"relocal-cache-{digest}"
+
+    def extent(self) -> float:
+        """Diagonal of the box around the camera centres, in the scene's unit."""
+        centres = self.poses.position
+        return float((centres.amax(0) - centres.amin(0)).norm())
+
+    def depth_range(self) -> Float[Tensor, "3"] | None:
+        """Near, median and far z-depth of the map points as the training cameras see them.
+
+        Near and far are the 5th and 95th percentile. None when the scene has no map points.
+        """
+        if self.points is None:
+            return None
+        train = self.indices("train").numpy()
+        seen = np.isin(self.points.image_index, train)
+        if int(seen.sum()) < MIN_DEPTH_OBSERVATIONS:
+            return None
+        image = torch.from_numpy(self.points.image_index[seen]).long()
+        xyz = torch.from_numpy(self.points.xyz[self.points.point_index[seen]])
+        depth = self.poses.inverse()[image].apply(xyz)[:, 2]
+        return torch.quantile(
+            depth[:: max(1, len(depth) // 10**6)], depth.new_tensor([0.05, 0.5, 0.95])
+        )
+
+    def with_splits(self, splits: Mapping[str, tuple[str, ...]], rule: str) -> "Scene":
+        """The same scene under other splits; the rule is written into the provenance."""
+        return replace(self, splits=dict(splits), provenance={**self.provenance, "split": rule})
+
+
+def some(names: list[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

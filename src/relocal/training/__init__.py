@@ -1,0 +1,7 @@
+"""Training: Scene + model + loss -> Run."""
+
+from relocal.training.config import PRESETS, TrainConfig, ViewConfig
+from relocal.training.loop import predict, train
+from relocal.training.run import Run, load_run
+
+__all__ = ["PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "predict", "train"]

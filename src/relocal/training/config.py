@@ -1,0 +1,123 @@
+"""What a training is made of; its dataclasses are also the command line's options."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from relocal.backbones import BackboneConfig
+from relocal.errors import InputError, unknown
+from relocal.losses import LossConfig
+from relocal.models import MODELS, PoseNetConfig
+
+Freeze = Literal["none", "stem", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """What the network sees of a photo, and how training varies it."""
+
+    input_px: int = 224
+    """Short side of the network's input."""
+    margin: float = 8 / 7
+    """Short side of the training camera over that of the input; the rest is room for cropping."""
+    shape: Literal["square", "full"] = "full"
+    """Input as a square window, as PoseNet, or in the photo's own shape."""
+    augment: Literal["crop", "virtual", "none"] = "virtual"
+    """Random crop with the label unchanged, as PoseNet, or a virtual camera whose label turns."""
+    turn_deg: float = 10.0
+    """Largest turn of the virtual camera about each of its axes."""
+    jitter: float = 0.3
+    """Largest change of brightness, contrast and saturation, as a factor of 1 ± this."""
+
+    def __post_init__(self) -> None:
+        if self.input_px < 32:
+            raise InputError(f"--view.input-px: must be at least 32, not {self.input_px}.")
+        if self.margin < 1:
+            raise InputError(f"--view.margin: must be at least 1, not {self.margin}.")
+        if not 0 <= self.jitter < 1:
+            raise InputError(f"--view.jitter: must be in [0, 1), not {self.jitter}.")
+        if not 0 <= self.turn_deg < 45:
+            raise InputError(f"--view.turn-deg: must be in [0, 45), not {self.turn_deg}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a localizer is trained."""
+
+    model: PoseNetConfig = field(default_factory=PoseNetConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 32
+    """Images a step, on all devices together."""
+    lr: float = 1e-3
+    """Largest learning rate of the regressor's own layers."""
+    backbone_lr: float = 2e-4
+    """Largest learning rate of the backbone."""
+    weight_decay: float = 1e-2
+    """AdamW's weight decay; learned loss weights have none."""
+    warmup: float = 0.05
+    """Share of the steps in which the learning rate rises; then it falls along a cosine."""
+    ema_decay: float = 0.99
+    """Decay a step of the averaged weights, which are the ones that are kept."""
+    freeze: Freeze = "none"
+    """Part of the backbone that is not trained: nothing, its stem, all."""
+    validate: bool = False
+    """Hold out validation blocks (15 %) of the training images, to choose settings by."""
+    seed: int = 0
+    """Seed of the start, the order and the augmentation."""
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
+    """Arithmetic; auto is bf16-mixed on GPUs and on CPUs with AMX, else 32-true."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    devices: int = 1
+    """Devices a node; more than one trains data-parallel."""
+    nodes: int = 1
+    """Nodes."""
+
+    def __post_init__(self) -> None:
+        for option in ("epochs", "batch_size", "devices", "nodes"):
+            if getattr(self, option) < 1:
+                flag = option.replace("_", "-")
+                raise InputError(f"--{flag}: must be at least 1, not {getattr(self, option)}.")
+        for option in ("lr", "backbone_lr", "weight_decay"):
+            if not 0 <= getattr(self, option) < float("inf"):
+                flag = option.replace("_", "-")
+                raise InputError(f"--{flag}: must be a number of at least 0.")
+        for option in ("warmup", "ema_decay"):
+            if not 0 <= getattr(self, option) < 1:
+                raise InputError(f"--{option.replace('_', '-')}: must be in [0, 1).")
+        if self.model.name not in MODELS:
+            raise unknown("--model", self.model.name, MODELS)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "TrainConfig":
+        """Reads what ``to_json`` wrote.
+
+        Raises:
+            InputError: If a key is unknown or a value refused.
+        """
+        parts = {"model": PoseNetConfig, "backbone": BackboneConfig, "loss": LossConfig}
+        parts |= {"view": ViewConfig}
+        try:
+            built = {key: make(**value[key]) for key, make in parts.items() if key in value}
+            return TrainConfig(**{**value, **built})
+        except TypeError as error:
+            raise InputError(f"training options: {error}.") from error
+
+
+PRESETS: dict[str, TrainConfig] = {
+    # Kendall, Grimes & Cipolla 2015, as far as the paper and its files say: GoogLeNet, short side
+    # 256, random 224 crops with the label unchanged, auxiliary regressors, no colour jitter.
+    "posenet2015": TrainConfig(
+        model=PoseNetConfig(auxiliary=True),
+        backbone=BackboneConfig(name="googlenet"),
+        loss=LossConfig(name="default"),
+        view=ViewConfig(shape="square", augment="crop", jitter=0.0),
+    ),
+}

@@ -1,0 +1,219 @@
+"""A Run on disk: what a training leaves, and how to open it again.
+
+``config.json`` (every option and what the network must know of its scene), ``weights.safetensors``,
+``metrics.jsonl`` (a row an epoch), ``environment.json``, and ``checkpoint/`` while training.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from relocal.backbones import build_backbone
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.models import MODELS
+from relocal.scene.files import read_json, write_json
+from relocal.training.config import TrainConfig
+
+CONFIG, WEIGHTS, METRICS = "config.json", "weights.safetensors", "metrics.jsonl"
+ENVIRONMENT, CHECKPOINT = "environment.json", "checkpoint"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training."""
+
+    folder: Path
+    config: TrainConfig
+    """Every option, as it was resolved."""
+    scene: str
+    """Name of the scene."""
+    unit: str
+    """Unit of its positions."""
+    camera: Camera
+    """The training camera, which photos are resampled to."""
+    window: Camera
+    """Its central part, which the network sees."""
+    photo_camera: Camera
+    """The camera of the scene's photos, taken for a photo whose own is not known."""
+    depth: tuple[float, float, float] | None
+    """Near, median and far depth of the scene, where known."""
+    training_images: tuple[str, ...]
+    """Names of the images that it was trained on."""
+
+    def model(self) -> nn.Module:
+        """The trained network, in evaluation mode.
+
+        Raises:
+            InputError: If the weights are missing, damaged or of another network.
+        """
+        model = build_model(self.config, pretrained=False)
+        state = read_tensors(self.folder / WEIGHTS)
+        weights = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        wanted = model.state_dict()
+        wrong = sorted(wanted.keys() ^ weights.keys())
+        wrong += [k for k in wanted.keys() & weights.keys() if wanted[k].shape != weights[k].shape]
+        if wrong:
+            raise InputError(
+                f"{self.folder / WEIGHTS}: does not fit its config.json at {len(wrong)} tensors, "
+                f"such as {wrong[0]}."
+            )
+        model.load_state_dict(weights)
+        return model.eval().to(memory_format=torch.channels_last)
+
+    def training_seconds(self) -> float | None:
+        """Time that the epochs took, from ``metrics.jsonl``; None when it is not there."""
+        path = self.folder / METRICS
+        rows = path.read_text().splitlines() if path.is_file() else []
+        return sum(json.loads(row)["seconds"] for row in rows) if rows else None
+
+
+def build_model(config: TrainConfig, pretrained: bool = True) -> nn.Module:
+    """Builds the network of a configuration.
+
+    Args:
+        config: The configuration.
+        pretrained: Whether the backbone's starting weights are loaded; False when a run's own
+            weights are to follow.
+    """
+    backbone = config.backbone if pretrained else replace(config.backbone, weights="none")
+    return MODELS[config.model.name](build_backbone(backbone), config.model)
+
+
+def load_run(folder: Path) -> Run:
+    """Opens a run.
+
+    Raises:
+        InputError: If the folder is no run, or its training is not finished.
+    """
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder}: this is no run (it has no {CONFIG}); make one with train.")
+    if not (folder / WEIGHTS).is_file():
+        hint = "go on with train --resume" if (folder / CHECKPOINT).is_dir() else "train again"
+        raise InputError(f"{folder}: the run has no {WEIGHTS}; {hint}.")
+    content = read_json(folder / CONFIG)
+    try:
+        return run_from_json(folder, content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / CONFIG}: is not what a run has ({error!r}).") from error
+
+
+def run_to_json(run: Run) -> dict[str, Any]:
+    """What ``config.json`` holds."""
+    return {
+        "format": 1,
+        "scene": run.scene,
+        "unit": run.unit,
+        "camera": run.camera.to_json(),
+        "window": run.window.to_json(),
+        "photo_camera": run.photo_camera.to_json(),
+        "depth": run.depth,
+        "train": run.config.to_json(),
+        "training_images": list(run.training_images),
+    }
+
+
+def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
+    """Reads what ``run_to_json`` made."""
+    depth = content["depth"]
+    return Run(
+        folder=folder,
+        config=TrainConfig.from_json(content["train"]),
+        scene=content["scene"],
+        unit=content["unit"],
+        camera=Camera.from_json(content["camera"]),
+        window=Camera.from_json(content["window"]),
+        photo_camera=Camera.from_json(content["photo_camera"]),
+        depth=None if depth is None else (depth[0], depth[1], depth[2]),
+        training_images=tuple(content["training_images"]),
+    )
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        InputError: If it is missing, cut short or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: these weights cannot be read ({error}).") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file aside and renames it."""
+    partial = path.with_name(f".{path.name}.partial")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    partial.replace(path)
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a line to a JSON-lines file."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def keep_rows(path: Path, epochs: int) -> None:
+    """Drops the rows of epochs that are about to be trained again."""
+    if path.exists():
+        rows = [row for row in path.read_text().splitlines() if json.loads(row)["epoch"] <= epochs]
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(f"{row}\n" for row in rows))
+        partial.replace(path)
+
+
+def write_environment(folder: Path) -> None:
+    """Records what the run was made with."""
+    write_json(folder / ENVIRONMENT, environment())
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and, in a checkout, the commit."""
+    from importlib.metadata import version
+
+    packages = ("relocal", "torch", "numpy", "pillow", "pycolmap", "lightning-fabric")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit of this package's own checkout; None when it is installed from a wheel."""
+    here = Path(__file__).parent
+    try:
+        out = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return out.stdout.strip()

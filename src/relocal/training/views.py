@@ -1,0 +1,149 @@
+"""Batches: from the image cache to what the network sees, with the labels that belong to it.
+
+Whole batches are cropped, turned and jittered on the training device; there is no Python per
+image.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from relocal.camera import Camera
+from relocal.pose import Pose
+from relocal.training.config import ViewConfig
+
+
+def input_camera(camera: Camera, config: ViewConfig) -> Camera:
+    """The central window of the training camera that the network sees."""
+    scale = 1 / config.margin
+    width = config.input_px if config.shape == "square" else round(camera.width * scale)
+    height = config.input_px if config.shape == "square" else round(camera.height * scale)
+    width, height = min(width, camera.width), min(height, camera.height)
+    left, top = (camera.width - width) // 2, (camera.height - height) // 2
+    return camera.cropped(left, top, width, height)
+
+
+def central_view(images: UInt8[Tensor, "B 3 H W"], camera: Camera) -> Float[Tensor, "B 3 h w"]:
+    """The window that ``input_camera`` gave, as the network wants it: what serving sees."""
+    left = (images.shape[3] - camera.width) // 2
+    top = (images.shape[2] - camera.height) // 2
+    window = images[..., top : top + camera.height, left : left + camera.width]
+    return window.float().contiguous(memory_format=torch.channels_last)
+
+
+def augmented_view(
+    images: UInt8[Tensor, "B 3 H W"],
+    poses: Pose,
+    camera: Camera,
+    window: Camera,
+    config: ViewConfig,
+    generator: Generator,
+) -> tuple[Float[Tensor, "B 3 h w"], Pose, Camera]:
+    """Draws one view of each image.
+
+    A random crop moves the principal point, which a network sees as a small rotation that its
+    label does not have. The virtual camera turns about its centre instead: the image is warped by
+    the homography of that rotation and the label turns with it, so image and label agree.
+
+    Args:
+        images: Images of the training camera.
+        poses: Their poses, (B,).
+        camera: The training camera.
+        window: The camera of the network's input.
+        config: What is varied, and by how much.
+        generator: Source of all randomness, on the CPU.
+
+    Returns:
+        Images in 0..255, poses (B,), and the cameras (B,) that saw them.
+    """
+    if config.augment == "virtual":
+        view, poses, cameras = _virtual_camera(images, poses, camera, window, config, generator)
+    elif config.augment == "crop":
+        view, cameras = _random_crop(images, camera, window, generator)
+    else:
+        view, cameras = central_view(images, window), _expanded(window, len(images))
+    if config.jitter > 0:
+        view = _jitter(view, config.jitter, generator)
+    return view.contiguous(memory_format=torch.channels_last), poses, cameras
+
+
+def _virtual_camera(
+    images: Tensor,
+    poses: Pose,
+    camera: Camera,
+    window: Camera,
+    config: ViewConfig,
+    generator: Generator,
+) -> tuple[Tensor, Pose, Camera]:
+    device, count = images.device, len(images)
+    limit = math.radians(config.turn_deg)
+    turn = _uniform((count, 3), -limit, limit, generator, device)
+    old_from_new = Pose(torch.zeros_like(turn), rotation_vector_quaternion(turn))
+    rays = window.to(device).unproject(_pixel_centres(window, device)).float()
+    # The homography of a turn on the spot: K R applied to the rays of the turned camera.
+    homography = camera.matrix().to(rays) @ old_from_new.rotation  # (B, 3, 3)
+    seen = rays.flatten(0, 1) @ homography.mT  # (B, h w, 3)
+    pixels = (seen[..., :2] / seen[..., 2:]).unflatten(1, (window.height, window.width))
+    return _sample(images, pixels), poses @ old_from_new, _expanded(window, count)
+
+
+def _random_crop(
+    images: Tensor, camera: Camera, window: Camera, generator: Generator
+) -> tuple[Tensor, Camera]:
+    count = len(images)
+    room = (camera.width - window.width, camera.height - window.height)
+    left, top = (
+        torch.randint(0, side + 1, (count,), generator=generator).to(images.device) for side in room
+    )
+    corner = torch.stack([left, top], dim=-1).float()[:, None, None]
+    pixels = _pixel_centres(window, images.device).float() + corner
+    cameras = camera.to(images.device).cropped(left, top, window.width, window.height)
+    return _sample(images, pixels), cameras
+
+
+def _sample(images: Tensor, pixels: Tensor) -> Tensor:
+    size = pixels.new_tensor([images.shape[3], images.shape[2]])
+    grid = 2 * pixels / size - 1
+    return F.grid_sample(
+        images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+
+
+def _jitter(images: Tensor, amount: float, generator: Generator) -> Tensor:
+    """Random brightness, contrast and saturation, one factor each an image."""
+    factors = _uniform((3, len(images), 1, 1, 1), 1 - amount, 1 + amount, generator, images.device)
+    brightness, contrast, saturation = factors
+    grey = images.mean(1, keepdim=True)
+    mean = grey.mean((2, 3), keepdim=True)
+    # All three are affine in colour, so they fold into: a·image + b·grey + c.
+    a = brightness * contrast * saturation
+    b = brightness * contrast * (1 - saturation)
+    c = brightness * (1 - contrast) * mean
+    return (a * images + (b * grey + c)).clamp(0, 255)
+
+
+def _uniform(
+    shape: tuple[int, ...], low: float, high: float, generator: Generator, device: torch.device
+) -> Tensor:
+    # Drawn on the CPU so that every device sees the same numbers.
+    return (low + (high - low) * torch.rand(shape, generator=generator)).to(device)
+
+
+def _pixel_centres(camera: Camera, device: torch.device) -> Tensor:
+    x = torch.arange(camera.width, device=device, dtype=torch.float64) + 0.5
+    y = torch.arange(camera.height, device=device, dtype=torch.float64) + 0.5
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def _expanded(camera: Camera, count: int) -> Camera:
+    return Camera(camera.model, camera.width, camera.height, camera.params.expand(count, -1))
+
+
+def rotation_vector_quaternion(v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternions of rotation vectors (axis times angle in radians)."""
+    half = v.norm(dim=-1, keepdim=True) / 2
+    # sinc keeps sin(half) / half finite at zero; torch's sinc(x) is sin(πx) / (πx).
+    return torch.cat([half.cos(), v / 2 * torch.sinc(half / math.pi)], dim=-1)
