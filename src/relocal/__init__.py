@@ -3,6 +3,8 @@
 Names are imported when they are first used, so that ``import relocal`` is quick.
 """
 
+# pyright: reportUnusedImport=false
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

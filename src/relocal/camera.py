@@ -120,8 +120,8 @@ class Camera:
     def unproject(self, pixels: Float[Tensor, "*pixels 2"]) -> Float[Tensor, "*rays 3"]:
         """Viewing rays of pixels in the camera frame, scaled to z = 1, distortion removed.
 
-        Batch axes of camera and pixels broadcast. NaN for pixels that no ray reaches, far outside
-        real images.
+        Batch axes of camera and pixels broadcast. NaN for pixels so far outside the image that the
+        distortion model does not reach them.
         """
         distorted = (pixels - self.principal_point) / self.focal
         rays = self._undistort(distorted) if self.has_distortion else distorted

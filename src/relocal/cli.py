@@ -1,7 +1,7 @@
 """The command line: a verb a function of the library."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -263,7 +263,7 @@ def parse_camera(text: str) -> Camera:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar() -> Generator[Callable[[int, int, str], None]]:
     """A bar on the error stream: what is being done, how far it is, time left."""
     columns = (
         TextColumn("{task.description}"),

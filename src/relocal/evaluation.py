@@ -35,7 +35,7 @@ from relocal.metrics import (
 from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.scene.scene import some
-from relocal.training.run import Run, environment
+from relocal.training.run import Run, channels_last, environment
 
 ORACLE, MEAN, RETRIEVAL = "oracle nearest", "mean pose", "retrieval"
 _DESCRIPTOR_BACKBONE = BackboneConfig()  # its ImageNet weights come with the installation
@@ -219,8 +219,7 @@ def describe_images(
         scene.cache_folder(),
         lambda done, total: progress(done, total, "reading images"),
     )
-    backbone = build_backbone(_DESCRIPTOR_BACKBONE).eval()
-    backbone = backbone.to(memory_format=torch.channels_last)
+    backbone = channels_last(build_backbone(_DESCRIPTOR_BACKBONE).eval())
     parts: list[Tensor] = []
     for batch in images.split(_BATCH):
         with torch.inference_mode():

@@ -7,11 +7,13 @@ This is the one path from a file to the pixels that a network sees. Training goe
 import hashlib
 import io
 import json
+import math
 import os
+import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ _CACHE_VERSION = 2
 _EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
 _FULL_FRAME_DIAGONAL_MM = 43.27
 _TURNED_SIDEWAYS = (5, 6, 7, 8)
+_DEEP_MODES = ("I", "F")  # more than 8 bits a channel: a depth map, not a photo
+_DAMAGE = (OSError, ValueError, SyntaxError)  # what Pillow raises on damaged files
 
 Source = Path | bytes
 """Where a photo comes from: a file, or the bytes of one."""
@@ -42,14 +46,15 @@ def open_photo(source: Source) -> Image.Image:
         InputError: If it is no photo, or of a size that cannot be used.
     """
     name = _name(source)
+    bomb = Image.DecompressionBombError, Image.DecompressionBombWarning
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file.") from None
-    except (OSError, Image.DecompressionBombError) as error:
+    except (*_DAMAGE, *bomb) as error:
         raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
+    if image.mode.startswith(_DEEP_MODES):
+        raise InputError(f"{name}: pixels of mode {image.mode} are not a photo's; save it as RGB.")
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(
@@ -65,10 +70,7 @@ def open_photo(source: Source) -> Image.Image:
 
 def upright_size(source: Source) -> tuple[int, int]:
     """Width and height of the photo once its EXIF orientation is applied."""
-    image = open_photo(source)
-    width, height = image.size
-    sideways = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED_SIDEWAYS
-    return (height, width) if sideways else (width, height)
+    return _upright_size(open_photo(source), _name(source))
 
 
 def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -82,16 +84,7 @@ def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Ten
     Raises:
         InputError: If the photo cannot be decoded whole; a cut file is never filled with grey.
     """
-    image = open_photo(source)
-    try:
-        if min_size is not None:
-            sideways = image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNED_SIDEWAYS
-            image.draft("RGB", min_size[::-1] if sideways else min_size)
-        image = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{_name(source)}: the photo is damaged ({error}).") from error
-    # Channels last in memory: what the resize, the cache and the convolutions all read fastest.
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return _decode(open_photo(source), _name(source), min_size)
 
 
 def exif_focal_px(source: Source) -> float | None:
@@ -100,11 +93,52 @@ def exif_focal_px(source: Source) -> float | None:
     The equivalent compares diagonals, so the result holds for any aspect ratio.
     """
     image = open_photo(source)
-    focal_mm = image.getexif().get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
-    if not focal_mm:
+    focal_mm = _exif(image, _name(source)).get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
+    # Cameras that do not know it write 0; damaged fields hold text, 0/0 or 1/0.
+    if not isinstance(focal_mm, Real) or not 0 < float(focal_mm) < math.inf:
         return None
+    return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * math.hypot(*image.size)
+
+
+def _exif(image: Image.Image, name: str) -> Image.Exif:
+    try:
+        return image.getexif()
+    except _DAMAGE as error:
+        raise InputError(f"{name}: the photo is damaged ({error}).") from error
+
+
+def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
     width, height = image.size
-    return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * (width**2 + height**2) ** 0.5
+    sideways = _exif(image, name).get(_EXIF_ORIENTATION) in _TURNED_SIDEWAYS
+    return (height, width) if sideways else (width, height)
+
+
+def _decode(image: Image.Image, name: str, min_size: tuple[int, int] | None) -> Tensor:
+    if min_size is not None:
+        sideways = _upright_size(image, name) != image.size
+        width, height = min_size
+        image.draft("RGB", _reduced(image.size, (height, width) if sideways else (width, height)))
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.array(image.convert("RGB"))
+    except _DAMAGE as error:
+        raise InputError(f"{name}: the photo is damaged ({error}).") from error
+    # Channels last in memory: what the resize, the cache and the convolutions all read fastest.
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _reduced(size: tuple[int, int], enough: tuple[int, int]) -> tuple[int, int]:
+    """The smallest of 1/8, 1/4, 1/2 and 1 of a size that is not smaller than ``enough``.
+
+    Only scales that divide the size are taken: with a padded last column the reduced image would
+    not be the same view, and its intrinsics would be wrong.
+    """
+    width, height = size
+    for scale in (8, 4, 2):
+        exact = width % scale == 0 and height % scale == 0
+        if exact and width >= scale * enough[0] and height >= scale * enough[1]:
+            return width // scale, height // scale
+    return size
 
 
 def fit_camera(camera: Camera, width: int, height: int, name: str) -> Camera:
@@ -128,9 +162,8 @@ def training_camera(camera: Camera, short_side_px: int) -> Camera:
     size = (round(camera.width * scale), round(camera.height * scale))
     # Undistorted and centred without a change of focal length; for a camera that is both
     # already, resampling to this is a plain resize.
-    pinhole = camera.undistorted().resized(*size)
-    focal, centre = pinhole.focal.tolist(), (size[0] / 2, size[1] / 2)
-    return Camera.pinhole(*size, *focal, *centre)
+    fx, fy = camera.undistorted().resized(*size).focal.tolist()
+    return Camera.pinhole(*size, fx, fy, size[0] / 2, size[1] / 2)
 
 
 def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "3 h w"]:
@@ -141,11 +174,11 @@ def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "
         camera: The photo's camera at any resolution.
         target: The training camera.
     """
-    width, height = upright_size(source)
-    camera = fit_camera(camera, width, height, _name(source))
-    scale = float((target.focal / camera.focal).max())
-    wanted = (round(width * min(scale, 1)), round(height * min(scale, 1)))
-    image = decode(source, wanted)
+    photo, name = open_photo(source), _name(source)
+    width, height = _upright_size(photo, name)
+    camera = fit_camera(camera, width, height, name)
+    scale = min(1.0, float((target.focal / camera.focal).max()))
+    image = _decode(photo, name, (math.ceil(width * scale), math.ceil(height * scale)))
     return resample(image, camera.resized(image.shape[2], image.shape[1]), target)
 
 
@@ -245,21 +278,36 @@ def build_cache(
 
     Returns:
         A uint8 tensor over the mapped file, channels last in memory.
+
+    Raises:
+        InputError: If an image is missing or damaged, or the disk is too full.
     """
     shape = (len(files), target.height, target.width, 3)
     path = folder / f"{_cache_key(files, cameras, target)}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        _check_space(folder, math.prod(shape))
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
         os.close(handle)
+        partial = Path(temporary)
         try:
-            _fill_cache(Path(temporary), shape, files, cameras, target, progress)
-            os.replace(temporary, path)
+            _fill_cache(partial, shape, files, cameras, target, progress)
+            partial.chmod(0o644)  # mkstemp makes a private file
+            partial.replace(path)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     # Copy on write: torch wants a writable array, and nothing may reach the file.
     mapped = np.load(path, mmap_mode="c", allow_pickle=False)
     return torch.from_numpy(mapped).permute(0, 3, 1, 2)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    # A mapped file on a full disk kills the process instead of raising.
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder}: the image cache needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free."
+        )
 
 
 def _fill_cache(
@@ -287,7 +335,10 @@ def _fill_cache(
 
 
 def _cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
-    stats = [file.stat() for file in files]
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise InputError(f"{error.filename}: the image is not there ({error.strerror}).") from error
     rows = [
         (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, camera.to_json())
         for file, stat, camera in zip(files, stats, cameras, strict=True)

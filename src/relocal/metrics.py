@@ -48,6 +48,8 @@ def pose_errors(estimates: Sequence[Pose | None], truth: Pose) -> PoseErrors:
         estimates: One pose of batch shape () an image, or None where there was no answer.
         truth: True poses, (n,).
     """
+    if len(estimates) != len(truth):
+        raise ValueError(f"{len(estimates)} estimates cannot be compared to {len(truth)} poses.")
     position = np.full(len(estimates), np.inf)
     rotation = np.full(len(estimates), np.inf)
     answered = [i for i, pose in enumerate(estimates) if pose is not None]
@@ -81,7 +83,9 @@ def failures(errors: PoseErrors) -> int:
     return int((~np.isfinite(errors.position)).sum())
 
 
-def cumulative_curve(values: Errors) -> tuple[Errors, Errors]:
+def cumulative_curve(
+    values: Errors,
+) -> tuple[Float[np.ndarray, " answers"], Float[np.ndarray, " answers"]]:
     """Sorted finite errors, and the share of all images at or below each."""
     finite = np.sort(values[np.isfinite(values)])
     return finite, np.arange(1, len(finite) + 1) / max(len(values), 1)

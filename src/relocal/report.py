@@ -230,8 +230,8 @@ def _ground_axes(poses: Pose) -> Float[np.ndarray, "3 2"]:
 
 def plain_table(report: Report) -> str:
     """The main numbers for a terminal: a row a method."""
-    head = ("method", f"median, {report.unit}", "median, °", "÷ oracle", "ms")
-    rows = [head]
+    head: tuple[str, ...] = ("method", f"median, {report.unit}", "median, °", "÷ oracle", "ms")
+    rows: list[tuple[str, ...]] = [head]
     for name, n in report.summary().items():
         ratio = f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}"
         time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"

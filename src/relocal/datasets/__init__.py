@@ -72,7 +72,11 @@ def _options(
         if key not in taken:
             raise InputError(f"--{key}: the reader {reader} takes no such option.")
     if "progress" in taken:
-        given["progress"] = lambda done, total: progress(done, total, "rendering")
+
+        def rendering(done: int, total: int) -> None:
+            progress(done, total, "rendering")
+
+        given["progress"] = rendering
     return given
 
 

@@ -6,6 +6,8 @@ about its x axis by half a turn (columns 1 and 2 negated) goes from one to the o
 
 import json
 import math
+import os.path
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ import torch
 
 from relocal.camera import Camera
 from relocal.datasets.seven_scenes import checked_pose_matrix
-from relocal.errors import InputError
+from relocal.errors import InputError, unknown
 from relocal.images import upright_size
 from relocal.pose import Pose
 from relocal.scene import Scene
-from relocal.scene.scene import some
+from relocal.scene.scene import UNITS, some
 
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 _UNSUPPORTED = ("k3", "k4", "k5", "k6")
@@ -39,30 +41,34 @@ def read_nerfstudio(path: Path, unit: str = "unit") -> Scene:
     Raises:
         InputError: If the file is damaged, a pose is no pose, or no image exists at all.
     """
+    if unit not in UNITS:
+        raise unknown("--unit", unit, UNITS)
     file = path / "transforms.json" if path.is_dir() else path
     content = _read(file)
-    frames = sorted(content["frames"], key=lambda frame: str(frame["file_path"]))
-    present = [(name, frame) for frame in frames if (name := _image_name(file, frame))]
-    missing = [str(frame["file_path"]) for frame in frames if not _image_name(file, frame)]
+    frames = sorted(content["frames"], key=_recording_order)
+    names = [_image_name(file, str(frame["file_path"])) for frame in frames]
+    present = [(name, frame) for name, frame in zip(names, frames, strict=True) if name]
+    missing = [str(f["file_path"]) for name, f in zip(names, frames, strict=True) if not name]
     if not present:
         raise InputError(f"{file}: none of its {len(frames)} images exists: {some(missing)}.")
     rows = [_camera_row(file, {**content, **frame}, name) for name, frame in present]
-    distinct = list(dict.fromkeys(rows))
+    index = {row: i for i, row in enumerate(dict.fromkeys(rows))}
     poses = np.stack([_world_from_cam(file, frame) for _, frame in present])
     return Scene(
         name=file.resolve().parent.name,
-        unit="m" if unit == "m" else "unit",
+        unit=unit,
         image_root=file.parent,
         images=tuple(name for name, _ in present),
         cameras=tuple(
             Camera("OPENCV", w, h, torch.tensor(p, dtype=torch.float64)).checked(str(file))
-            for w, h, p in distinct
+            for w, h, p in index
         ),
-        camera_index=torch.tensor([distinct.index(row) for row in rows]),
+        camera_index=torch.tensor([index[row] for row in rows]),
         poses=Pose.from_matrix(torch.from_numpy(poses)),
         provenance={
             "reader": "nerfstudio",
             "labels": file.name,
+            "intrinsics": file.name,
             "listed_images": len(frames),
             "missing_images": missing,
         },
@@ -73,7 +79,7 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; is this a nerfstudio folder?")
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text("utf-8"))
     except ValueError as error:
         raise InputError(f"{file}: this is not whole JSON ({error}).") from error
     frames = content.get("frames") if isinstance(content, dict) else None
@@ -85,56 +91,52 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _image_name(file: Path, frame: dict[str, Any]) -> str | None:
-    """The image's path below the folder; instant-ngp leaves the suffix out."""
-    root = file.parent.resolve()
-    for suffix in _SUFFIXES:
-        image = (file.parent / f"{frame['file_path']}{suffix}").absolute()
-        if image.is_file():
-            relative = Path(str(frame["file_path"]) + suffix)
-            if relative.is_absolute() or ".." in relative.parts:
-                raise InputError(f"{file}: {frame['file_path']} lies outside {root}.")
-            return str(relative)
-    return None
+def _recording_order(frame: dict[str, Any]) -> list[str | int]:
+    """Sorts by file name, with r_10 after r_9."""
+    parts = re.split(r"(\d+)", str(frame["file_path"]))
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _camera_row(
-    file: Path, frame: dict[str, Any], name: str
-) -> tuple[int, int, tuple[float, ...]]:
+def _image_name(file: Path, listed: str) -> str | None:
+    """The image's path below the folder, None when there is none; the suffix may be left out."""
+    root = file.parent.absolute()
+    relative = os.path.relpath(root / listed, root)
+    if relative.split(os.sep)[0] == "..":
+        raise InputError(f"{file}: {listed} lies outside {root}.")
+    names = (relative + suffix for suffix in _SUFFIXES)
+    return next((Path(n).as_posix() for n in names if (file.parent / n).is_file()), None)
+
+
+def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int, tuple[float, ...]]:
     """Width, height and OPENCV parameters of a frame."""
+
+    def number(key: str, default: float = 0.0) -> float:
+        value = frame.get(key, default)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"{file}: {name} has {key} = {value!r}, which is not a finite number.")
+        return float(value)
+
     model = frame.get("camera_model", "OPENCV")
-    strange = [key for key in _UNSUPPORTED if float(frame.get(key, 0)) != 0]
+    strange = [key for key in _UNSUPPORTED if number(key) != 0]
     if model not in _CAMERA_MODELS or strange:
         raise InputError(
             f"{file}: {name} has camera model {model} {' '.join(strange)}, which is not supported; "
             f"use one of {', '.join(_CAMERA_MODELS)} with k1, k2, p1, p2."
         )
-    if "w" in frame and "h" in frame:
-        width, height = int(frame["w"]), int(frame["h"])
-    else:
-        width, height = upright_size(file.parent / name)
-    fx = _focal(file, frame, name, "x", width)
-    fy = _focal(file, frame, name, "y", height, default=fx)
-    centre = float(frame.get("cx", width / 2)), float(frame.get("cy", height / 2))
-    distortion = (float(frame.get(key, 0)) for key in ("k1", "k2", "p1", "p2"))
+    real = (0, 0) if {"w", "h"} <= frame.keys() else upright_size(file.parent / name)
+    width, height = int(number("w", real[0])), int(number("h", real[1]))
+    focal_x, focal_y = number("fl_x"), number("fl_y")
+    fx = focal_x or _focal_of_angle(width, number("camera_angle_x"))
+    fy = focal_y or _focal_of_angle(height, number("camera_angle_y")) or fx
+    if not fx:
+        raise InputError(f"{file}: {name} has neither fl_x nor camera_angle_x.")
+    centre = number("cx", width / 2), number("cy", height / 2)
+    distortion = (number(key) for key in ("k1", "k2", "p1", "p2"))
     return width, height, (fx, fy, *centre, *distortion)
 
 
-def _focal(
-    file: Path,
-    frame: dict[str, Any],
-    name: str,
-    axis: str,
-    side_px: int,
-    default: float | None = None,
-) -> float:
-    if f"fl_{axis}" in frame:
-        return float(frame[f"fl_{axis}"])
-    if f"camera_angle_{axis}" in frame:
-        return side_px / 2 / math.tan(float(frame[f"camera_angle_{axis}"]) / 2)
-    if default is None:
-        raise InputError(f"{file}: {name} has neither fl_{axis} nor camera_angle_{axis}.")
-    return default
+def _focal_of_angle(side_px: int, angle_rad: float) -> float:
+    return side_px / 2 / math.tan(angle_rad / 2) if angle_rad else 0.0
 
 
 def _world_from_cam(file: Path, frame: dict[str, Any]) -> np.ndarray:

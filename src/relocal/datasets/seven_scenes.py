@@ -16,7 +16,7 @@ import torch
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import upright_size
+from relocal.images import fit_camera, upright_size
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.scene import some
@@ -44,36 +44,59 @@ def read_seven_scenes(path: Path, labels: Path | None = None) -> Scene:
     """
     if not path.is_dir():
         raise InputError(f"{path}: there is no such folder.")
-    images = sorted(
-        str(file.relative_to(path))
-        for file in path.glob("seq-*/frame-*.color.*")
-        if _COLOUR.fullmatch(file.name)
-    )
-    if not images:
-        raise InputError(
-            f"{path}: no images like seq-01/frame-000000.color.png; is this a 7-Scenes folder?"
-        )
+    images = _images(path)
     if labels is None:
-        provenance = {"labels": "7-Scenes depth SLAM, pose of the depth camera"}
+        provenance = {
+            "labels": "7-Scenes depth SLAM, poses of the depth camera",
+            "intrinsics": f"f = {DEPTH_FOCAL_PX:g} px at 640 x 480, the depth camera's default",
+        }
         poses, focal = _depth_slam_poses(path, images), [DEPTH_FOCAL_PX] * len(images)
     else:
-        provenance = {"labels": labels.name}
-        images, poses, focal = _label_file(labels, images)
-    width, height = upright_size(path / images[0])
+        every, (images, poses, focal) = len(images), _label_file(labels, images)
+        provenance = {
+            "labels": labels.name,
+            "intrinsics": f"f = {_span(focal)} px at 640 x 480, from the labels",
+            "images_without_label": every - len(images),
+        }
+    first = path / images[0]
     # The focal length holds for the official size; other sizes are the same view resampled.
-    focals = sorted(set(focal))
-    cameras = tuple(_camera(f).resized(width, height) for f in focals)
+    index = {f: i for i, f in enumerate(sorted(set(focal)))}
+    cameras = tuple(fit_camera(_camera(f), *upright_size(first), str(first)) for f in index)
     return Scene(
         name=path.resolve().name,
         unit="m",
         image_root=path,
         images=tuple(images),
         cameras=cameras,
-        camera_index=torch.tensor([focals.index(f) for f in focal]),
+        camera_index=torch.tensor([index[f] for f in focal]),
         poses=poses,
         splits=_official_splits(path, images),
         provenance={"reader": "7scenes", **provenance},
     )
+
+
+def _images(path: Path) -> list[str]:
+    """The colour images, in the order of recording; of a frame stored twice, the PNG."""
+    found = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.glob("seq-*/frame-*.color.*")
+        if _COLOUR.fullmatch(file.name)
+    )
+    if not found:
+        raise InputError(
+            f"{path}: no images like seq-01/frame-000000.color.png; is this a 7-Scenes folder?"
+        )
+    return list({_stem(name): name for name in found}.values())
+
+
+def _stem(name: str) -> str:
+    """An image's name without its suffix: the same frame may be stored as PNG or as JPEG."""
+    return str(Path(name).with_suffix(""))
+
+
+def _span(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _camera(focal_px: float) -> Camera:
@@ -90,7 +113,8 @@ def _pose_file(file: Path) -> np.ndarray:
     if not file.is_file():
         raise InputError(f"{file}: the pose of an image is missing.")
     try:
-        matrix = np.array([[float(v) for v in row.split()] for row in file.read_text().splitlines()])
+        rows = [row.split() for row in file.read_text("utf-8").splitlines()]
+        matrix = np.array([[float(v) for v in row] for row in rows if row])
     except ValueError as error:
         raise InputError(f"{file}: a pose is 4 rows of 4 numbers ({error}).") from error
     return checked_pose_matrix(matrix, str(file))
@@ -107,7 +131,8 @@ def checked_pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray:
         The same matrix with its rotation made exactly orthonormal (files round their digits).
 
     Raises:
-        InputError: If the shape is wrong, a number is not finite, or the 3x3 block is no rotation.
+        InputError: If the shape is wrong, a number is not finite, the 3x3 block is no rotation or
+            the last row is not 0 0 0 1.
     """
     if matrix.shape != (4, 4):
         raise InputError(f"{where}: a pose is a 4 x 4 matrix, this is {matrix.shape}.")
@@ -115,6 +140,8 @@ def checked_pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"{where}: the pose has numbers that are not finite.")
     rotation = matrix[:3, :3]
     off = np.abs(rotation.T @ rotation - np.eye(3)).max()
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > _MAX_ORTHONORMALITY_ERROR:
+        raise InputError(f"{where}: the last row of a pose is 0 0 0 1; is this one transposed?")
     if off > _MAX_ORTHONORMALITY_ERROR or np.linalg.det(rotation) < 0:
         raise InputError(
             f"{where}: the 3 x 3 block is no rotation (RᵀR differs from 1 by {off:.2g}, "
@@ -129,11 +156,7 @@ def checked_pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray:
 def _label_file(labels: Path, images: list[str]) -> tuple[list[str], Pose, list[float]]:
     """Poses and focal lengths from a pseudo ground truth, for the images that are there."""
     rows = read_label_file(labels)
-    # Label files say .png even where the images were stored as .jpg: the frame is the same.
-    by_stem = {str(Path(name).with_suffix("")): name for name in images}
-    found = sorted(
-        (by_stem[stem], row) for stem, row in rows.items() if stem in by_stem
-    )
+    found = [(name, rows[_stem(name)]) for name in images if _stem(name) in rows]
     if not found:
         raise InputError(
             f"--labels {labels}: none of its {len(rows)} images is in the folder "
@@ -153,7 +176,9 @@ def read_label_file(file: Path) -> dict[str, list[float]]:
     if not file.is_file():
         raise InputError(f"--labels {file}: there is no such file.")
     rows: dict[str, list[float]] = {}
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    # A byte that is no text becomes a line that is no row, and is refused with its number.
+    lines = file.read_text("utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, *texts = line.split()
@@ -166,20 +191,26 @@ def read_label_file(file: Path) -> dict[str, list[float]]:
             raise InputError(f"{where}: needs a name and 8 finite numbers, qw qx qy qz tx ty tz f.")
         if abs(np.linalg.norm(values[:4]) - 1) > _MAX_ORTHONORMALITY_ERROR or values[7] <= 0:
             raise InputError(f"{where}: the quaternion is not unit or the focal not positive.")
-        rows[str(Path(name).with_suffix(""))] = values
+        if _stem(name) in rows:
+            raise InputError(f"{where}: {name} has a label already.")
+        rows[_stem(name)] = values
     return rows
 
 
 def _official_splits(path: Path, images: list[str]) -> dict[str, tuple[str, ...]]:
-    """``TrainSplit.txt`` and ``TestSplit.txt``, where both exist and name what is there."""
+    """What ``TrainSplit.txt`` and ``TestSplit.txt`` say, nothing when neither exists."""
     files = {"train": path / "TrainSplit.txt", "test": path / "TestSplit.txt"}
-    if not all(file.is_file() for file in files.values()):
+    missing = [file for file in files.values() if not file.is_file()]
+    if len(missing) == len(files):
         return {}
+    if missing:
+        raise InputError(f"{missing[0]}: is missing beside the other split file.")
     return {split: _sequences(file, images) for split, file in files.items()}
 
 
 def _sequences(file: Path, images: list[str]) -> tuple[str, ...]:
-    numbers = [int(n) for n in re.findall(r"sequence(\d+)", file.read_text())]
+    text = file.read_text("utf-8", errors="replace")
+    numbers = [int(n) for n in re.findall(r"sequence(\d+)", text)]
     if not numbers:
         raise InputError(f"{file}: no lines like sequence1.")
     folders = {f"seq-{n:02d}" for n in numbers}
@@ -188,5 +219,3 @@ def _sequences(file: Path, images: list[str]) -> tuple[str, ...]:
     if missing:
         raise InputError(f"{file}: sequences without images: {some(sorted(missing))}.")
     return names
-
-

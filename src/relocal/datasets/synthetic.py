@@ -5,10 +5,8 @@ A rendered room is a folder with the frames of ``seq-01`` (training) and ``seq-0
 training frames see them where).
 """
 
-import os
 import zipfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,6 @@ from relocal.scene.scene import some
 
 _FORMAT = 1
 _ROOM, _POINTS = "room.json", "points.npz"
-_JPEG_QUALITY = 95
 
 
 def read_synthetic(
@@ -76,73 +73,14 @@ def render_room(
         InputError: If there is something in the folder already.
     """
     # Here, because OpenCV is slow to load and only rendering needs it.
-    from relocal.datasets.room.recording import Sequence, film
+    from relocal.datasets.room.recording import record
 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         what = "holds a room" if (out / _ROOM).exists() else "is no rendered room"
         raise InputError(f"{out}: exists already and {what}; give another folder or remove it.")
-    train, test, landmarks = film(config)
-    jobs = [(sequence, i) for sequence in (train, test) for i in range(len(sequence.poses))]
-
     with new_folder(out) as folder:
-
-        def shoot(job: tuple[Sequence, int]) -> tuple[np.ndarray, np.ndarray] | None:
-            sequence, index = job
-            _write_jpeg(folder / _name(sequence.number, index), sequence.frame(index))
-            # The map is made from training images only, as it would be for a real place.
-            return sequence.sees(index, landmarks) if sequence is train else None
-
-        for sequence in (train, test):
-            (folder / _name(sequence.number, 0)).parent.mkdir()
-        seen: list[tuple[np.ndarray, np.ndarray]] = []
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for done, observed in enumerate(pool.map(shoot, jobs), start=1):
-                seen += [observed] if observed else []
-                progress(done, len(jobs))
-        _write_points(folder / _POINTS, landmarks.xyz, landmarks.rgb, seen)
-        frames = [
-            {
-                "image": _name(sequence.number, i),
-                "split": "train" if sequence is train else "test",
-                "world_from_cam": sequence.poses[i].tolist(),
-            }
-            for sequence, i in jobs
-        ]
-        about = {
-            "format": _FORMAT,
-            "config": asdict(config),
-            "camera": asdict(config.camera),
-            "frames": frames,
-        }
-        write_json(folder / _ROOM, about)
-
-
-def _name(sequence: int, index: int) -> str:
-    return f"seq-{sequence:02d}/frame-{index:06d}.jpg"
-
-
-def _write_jpeg(file: Path, rgb: np.ndarray) -> None:
-    import cv2
-
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-    file.write_bytes(data.tobytes())
-
-
-def _write_points(
-    file: Path, xyz: np.ndarray, rgb: np.ndarray, seen: list[tuple[np.ndarray, np.ndarray]]
-) -> None:
-    """Saves the points that any frame sees; `seen` has their indices and pixels, frame by frame."""
-    point_index = np.concatenate([index for index, _ in seen])
-    kept, point_index = np.unique(point_index, return_inverse=True)
-    np.savez_compressed(
-        file,
-        xyz=xyz[kept],
-        rgb=rgb[kept],
-        image_index=np.repeat(np.arange(len(seen)), [len(index) for index, _ in seen]),
-        point_index=point_index,
-        xy=np.concatenate([xy for _, xy in seen]).astype(np.float32),
-    )
+        made = record(folder, config, progress)
+        write_json(folder / _ROOM, {"format": _FORMAT, "config": asdict(config), **made})
 
 
 def _check_same(file: Path, made: Mapping[str, Any], config: RoomConfig | None) -> None:
@@ -156,25 +94,23 @@ def _check_same(file: Path, made: Mapping[str, Any], config: RoomConfig | None) 
 
 
 def _scene(path: Path, about: Mapping[str, Any]) -> Scene:
-    file, frames = path / _ROOM, about["frames"]
+    file, frames, camera = path / _ROOM, about["frames"], about["camera"]
     images = tuple(str(frame["image"]) for frame in frames)
     missing = [name for name in images if not (path / name).is_file()]
     if missing:
         raise InputError(f"{path}: {len(missing)} frames are missing: {some(missing)}.")
     matrices = [
-        checked_pose_matrix(np.array(frame["world_from_cam"], np.float64), f"{file}, {name}")
+        _pose(f"{file}, {name}", frame["world_from_cam"])
         for frame, name in zip(frames, images, strict=True)
     ]
-    c = about["camera"]
-    camera = Camera.pinhole(
-        c["width_px"], c["height_px"], c["fx_px"], c["fy_px"], c["cx_px"], c["cy_px"]
-    )
+    size = camera["width_px"], camera["height_px"]
+    intrinsics = (camera[key] for key in ("fx_px", "fy_px", "cx_px", "cy_px"))
     return Scene(
         name=path.resolve().name,
         unit="m",
         image_root=path,
         images=images,
-        cameras=(camera.checked(str(file)),),
+        cameras=(Camera.pinhole(*size, *intrinsics).checked(str(file)),),
         camera_index=torch.zeros(len(images), dtype=torch.int64),
         poses=Pose.from_matrix(torch.from_numpy(np.stack(matrices))),
         splits={
@@ -190,23 +126,29 @@ def _scene(path: Path, about: Mapping[str, Any]) -> Scene:
     )
 
 
+def _pose(where: str, rows: object) -> np.ndarray:
+    try:
+        matrix = np.array(rows, np.float64)
+    except ValueError as error:
+        raise InputError(f"{where}: a pose is a 4 x 4 matrix of numbers ({error}).") from error
+    return checked_pose_matrix(matrix, where)
+
+
 def _read_points(file: Path, images: int) -> Points:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            points = Points(
-                xyz=arrays["xyz"],
-                rgb=arrays["rgb"],
-                image_index=arrays["image_index"],
-                point_index=arrays["point_index"],
-                xy=arrays["xy"].astype(np.float64),
-            )
+        # A stream of our own: numpy leaves the file open when it is damaged.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            xyz, rgb, xy = (content[key] for key in ("xyz", "rgb", "xy"))
+            image_index, point_index = content["image_index"], content["point_index"]
     except FileNotFoundError:
-        raise InputError(
-            f"{file}: there is no such file; remove the room and render it again."
-        ) from None
+        raise InputError(f"{file}: there is no such file; render the room again.") from None
     except (KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{file}: these map points cannot be read ({error}).") from error
-    counts = ((points.image_index, images), (points.point_index, len(points.xyz)))
-    if any(len(index) and not 0 <= index.min() <= index.max() < n for index, n in counts):
-        raise InputError(f"{file}: names images or points that do not exist.")
-    return points
+    count, seen = xyz.shape[:1], xy.shape[:1]
+    shapes = [array.shape for array in (xyz, rgb, image_index, point_index, xy)]
+    if shapes != [(*count, 3), (*count, 3), seen, seen, (*seen, 2)]:
+        raise InputError(f"{file}: the shapes of these map points do not fit together: {shapes}.")
+    for index, bound in ((image_index, images), (point_index, len(xyz))):
+        if index.dtype.kind != "i" or not np.isin(index, np.arange(bound)).all():
+            raise InputError(f"{file}: names images or points that do not exist.")
+    return Points(xyz, rgb, image_index, point_index, xy.astype(np.float64))

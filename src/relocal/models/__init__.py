@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
-from torch import nn
-
 from relocal.models.posenet import PoseNet, PoseNetConfig
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
+MODELS: dict[str, Callable[..., PoseNet]] = {
     "posenet": PoseNet,
 }
 

@@ -96,15 +96,14 @@ class PoseNet(nn.Module):
         size = ROTATIONS[config.rotation].size
         features = backbone.channels * self.grid[0] * self.grid[1]
         self.head = PoseHead(features, config.width, config.dropout, size)
-        self.auxiliary = nn.ModuleDict()
-        if config.auxiliary:
-            if not backbone.taps:
-                raise InputError(
-                    "--model.auxiliary: this backbone has no inner layers for auxiliary "
-                    "regressors; use --backbone.name googlenet."
-                )
-            for name, channels in backbone.taps.items():
-                self.auxiliary[name] = AuxiliaryHead(channels, size)
+        if config.auxiliary and not backbone.taps:
+            raise InputError(
+                "--model.auxiliary: this backbone has no inner layers for auxiliary regressors; "
+                "use --backbone.name googlenet."
+            )
+        inner = backbone.taps if config.auxiliary else {}
+        self.inner_layers = tuple(inner)
+        self.auxiliary = nn.ModuleList(AuxiliaryHead(c, size) for c in inner.values())
         self.register_buffer("position_mean", torch.zeros(3))
         self.register_buffer("position_scale", torch.ones(()))
 
@@ -118,7 +117,8 @@ class PoseNet(nn.Module):
         self.position_mean.copy_(centre)
         self.position_scale.copy_(spread.clamp(min=1e-6))
         start = ROTATIONS[self.rotation_name].encode(mean_quaternion(poses.quaternion))
-        for head in [self.head, *(aux.head for aux in self.auxiliary.values())]:
+        heads = [module for module in self.modules() if isinstance(module, PoseHead)]
+        for head in heads:
             with torch.no_grad():
                 head.position.bias.zero_()
                 head.rotation.bias.copy_(start)
@@ -128,10 +128,10 @@ class PoseNet(nn.Module):
         maps = self.backbone.features(image)
         pooled = F.adaptive_avg_pool2d(maps["out"], self.grid)
         main = self._prediction(*self.head(pooled.flatten(1)))
-        if not self.training or not self.auxiliary:
-            return main
-        inner = tuple(self._prediction(*head(maps[name])) for name, head in self.auxiliary.items())
-        return Prediction(main.position, main.rotation, main.rotation_name, auxiliary=inner)
+        if self.training:
+            pairs = zip(self.inner_layers, self.auxiliary, strict=True)
+            main.auxiliary = tuple(self._prediction(*head(maps[name])) for name, head in pairs)
+        return main
 
     def _prediction(self, position: Tensor, rotation: Tensor) -> Prediction:
         position = self.position_mean + self.position_scale * position

@@ -1,12 +1,13 @@
 """Scene: what is known of a place, in memory."""
 
+import getpass
 import hashlib
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +16,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from relocal.camera import Camera
-from relocal.errors import InputError
+from relocal.errors import InputError, unknown
 from relocal.pose import Pose
 
+UNITS = ("m", "unit")
 MIN_DEPTH_OBSERVATIONS = 10
 
 
@@ -29,9 +31,9 @@ class Points:
     """Positions in the world."""
     rgb: UInt8[np.ndarray, "P 3"]
     """Colours."""
-    image_index: Int[np.ndarray, "M"]
+    image_index: Int[np.ndarray, " M"]
     """For each observation, the index of the image that sees a point."""
-    point_index: Int[np.ndarray, "M"]
+    point_index: Int[np.ndarray, " M"]
     """For each observation, the index of the point."""
     xy: Float[np.ndarray, "M 2"]
     """For each observation, the pixel."""
@@ -42,8 +44,8 @@ class Scene:
     """Images of one place with their cameras and poses.
 
     Raises:
-        InputError: If the parts contradict each other: a name twice, a split that names an
-            unknown image or has one image twice, a pose that is not finite.
+        InputError: If the parts contradict each other: a name twice or outside the folder, a
+            split that names an unknown image or has one image twice, a pose that is not finite.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Scene:
     images: tuple[str, ...]
     """Image names, in the order of recording; the folder of a name is its sequence."""
     cameras: tuple[Camera, ...]
-    camera_index: Int[Tensor, "N"]
+    camera_index: Int[Tensor, " N"]
     """For each image, the index of its camera."""
     poses: Pose
     """Poses ``world_from_cam`` of shape (N,), float64."""
@@ -72,9 +74,23 @@ class Scene:
             raise InputError(f"scene {self.name}: there are no images.")
         if self.poses.shape != (count,) or self.camera_index.shape != (count,):
             raise InputError(f"scene {self.name}: {count} images need as many poses and cameras.")
+        if self.unit not in UNITS:
+            raise unknown(f"scene {self.name}: unit", self.unit, UNITS)
+        self._check_names()
+        self._check_poses()
+        self._check_splits()
+
+    def _check_names(self) -> None:
         repeated = [name for name, times in Counter(self.images).items() if times > 1]
         if repeated:
             raise InputError(f"scene {self.name}: {len(repeated)} names twice: {some(repeated)}.")
+        outside = [name for name in self.images if not _is_inside(PurePath(name))]
+        if outside:
+            raise InputError(
+                f"scene {self.name}: images must lie in the scene's folder, not at {some(outside)}."
+            )
+
+    def _check_poses(self) -> None:
         finite = torch.isfinite(self.poses.position).all(-1)
         finite &= torch.isfinite(self.poses.quaternion).all(-1)
         if not bool(finite.all()):
@@ -82,7 +98,6 @@ class Scene:
             raise InputError(
                 f"scene {self.name}: poses that are not finite numbers, of {some(bad)}."
             )
-        self._check_splits()
 
     def _check_splits(self) -> None:
         known = set(self.images)
@@ -115,7 +130,7 @@ class Scene:
         """The camera of an image."""
         return self.cameras[int(self.camera_index[index])]
 
-    def indices(self, split: str) -> Int[Tensor, "n"]:
+    def indices(self, split: str) -> Int[Tensor, " n"]:
         """Indices of a split's images, in the scene's order.
 
         Raises:
@@ -133,11 +148,13 @@ class Scene:
         return str(Path(self.images[index]).parent)
 
     def cache_folder(self) -> Path:
-        """Where images made from this scene are kept: beside it, or with the temporary files."""
+        """Where images made from this scene are kept: in its folder if that can be written to."""
         if self.folder is not None and os.access(self.folder, os.W_OK):
             return self.folder / "cache"
+        # A folder for each user, because what another user left there is not to be trusted.
+        user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
         digest = hashlib.sha256(str(self.image_root.resolve()).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"relocal-cache-{digest}"
+        return Path(tempfile.gettempdir()) / f"relocal-{user}" / digest
 
     def extent(self) -> float:
         """Diagonal of the box around the camera centres, in the scene's unit."""
@@ -165,6 +182,10 @@ class Scene:
     def with_splits(self, splits: Mapping[str, tuple[str, ...]], rule: str) -> "Scene":
         """The same scene under other splits; the rule is written into the provenance."""
         return replace(self, splits=dict(splits), provenance={**self.provenance, "split": rule})
+
+
+def _is_inside(path: PurePath) -> bool:
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def some(names: list[str], limit: int = 5) -> str:

@@ -5,8 +5,8 @@ A split is a rule, so that anyone can make it again; a file is only a rule's out
 
 import json
 import re
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from relocal.errors import InputError
@@ -15,7 +15,9 @@ from relocal.scene.scene import Scene, some
 _BLOCKS = re.compile(r"blocks:(\d+)/(\d+)/(\d+)")
 _LAST = re.compile(r"last:(\d+(?:\.\d+)?)%")
 FORMS = "official, sequence, blocks:40/5/5, last:25% or a JSON file with train and test lists"
+LAST_GAP = 5
 
+Parts = tuple[list[str], list[str]]
 Splits = dict[str, tuple[str, ...]]
 
 
@@ -28,40 +30,48 @@ def apply_split(scene: Scene, rule: str, fold: int | None = None) -> Scene:
             ``blocks:SIZE/EVERY/GAP``, ``last:25%``, or a JSON file with two lists of names.
         fold: Which block of ``EVERY`` or which sequence is test, from 0; by default the last.
 
+    Returns:
+        The scene with splits ``train`` and ``test``; the rule stands in its provenance.
+
     Raises:
         InputError: If the rule is not known or leaves no image for training or for testing.
     """
+    if match := _BLOCKS.fullmatch(rule):
+        size, every, gap = map(int, match.groups())
+        fold = every - 1 if fold is None else fold
+        splits = _per_sequence(
+            scene, partial(block_split, size=size, every=every, gap=gap, fold=fold)
+        )
+    elif rule == "sequence":
+        fold = len(_sequences(scene)) - 1 if fold is None else fold
+        splits = sequence_split(scene, fold)
+    elif fold is not None:
+        raise InputError(f"--fold {fold}: --split {rule} has no folds; blocks and sequence have.")
+    else:
+        splits = _without_folds(scene, rule)
+    for part in ("train", "test"):
+        if not splits.get(part):
+            raise InputError(f"--split {rule}: leaves no images for {part}.")
+    label = Path(rule).name if Path(rule).is_file() else rule
+    return scene.with_splits(splits, label if fold is None else f"{label} fold {fold}")
+
+
+def _without_folds(scene: Scene, rule: str) -> Splits:
     if rule == "official":
-        splits = dict(scene.splits)
-        if not splits:
+        if not scene.splits:
             raise InputError(
                 "--split official: these files come without a split. Give a rule: "
                 f"{FORMS.removeprefix('official, ')}."
             )
-        return scene.with_splits(splits, rule)
-    if match := _BLOCKS.fullmatch(rule):
-        size, every, gap = map(int, match.groups())
-        fold = every - 1 if fold is None else fold
-        splits = _per_sequence(scene, lambda names: block_split(names, size, every, gap, fold))
-    elif match := _LAST.fullmatch(rule):
-        share = float(match[1]) / 100
-        splits = _per_sequence(scene, lambda names: last_split(names, share))
-    elif rule == "sequence":
-        splits = sequence_split(scene, fold)
-    elif Path(rule).is_file():
-        splits = _read_split_file(scene, Path(rule))
-    else:
-        raise InputError(f"--split {rule}: no such rule and no such file. Use {FORMS}.")
-    for part in ("train", "test"):
-        if not splits.get(part):
-            raise InputError(f"--split {rule}: leaves no images for {part}.")
-    suffix = "" if fold is None else f" fold {fold}"
-    return scene.with_splits(splits, (Path(rule).name if Path(rule).is_file() else rule) + suffix)
+        return dict(scene.splits)
+    if match := _LAST.fullmatch(rule):
+        return _per_sequence(scene, partial(last_split, share=float(match[1]) / 100))
+    if Path(rule).is_file():
+        return _read_split_file(scene, Path(rule))
+    raise InputError(f"--split {rule}: no such rule and no such file. Use {FORMS}.")
 
 
-def block_split(
-    names: Sequence[str], size: int, every: int, gap: int, fold: int
-) -> tuple[list[str], list[str]]:
+def block_split(names: Sequence[str], size: int, every: int, gap: int, fold: int) -> Parts:
     """Cuts a recording into blocks, every ``every``-th of which is test.
 
     Args:
@@ -89,57 +99,77 @@ def block_split(
     return train, [name for name, test in zip(names, is_test, strict=True) if test]
 
 
-def last_split(names: Sequence[str], share: float) -> tuple[list[str], list[str]]:
-    """The last share of a recording is test: extrapolation, since the camera moved on."""
+def last_split(names: Sequence[str], share: float) -> Parts:
+    """The last share of a recording is test: extrapolation, since the camera moved on.
+
+    The ``LAST_GAP`` images before it are left out, as at the border of a block.
+
+    Raises:
+        InputError: If the share is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"--split last:{100 * share:g}%: the share lies between 0 and 100 %.")
     cut = round(len(names) * (1 - share))
-    return list(names[:cut]), list(names[cut:])
+    return list(names[: max(0, cut - LAST_GAP)]), list(names[cut:])
 
 
-def sequence_split(scene: Scene, fold: int | None) -> Splits:
-    """One whole recording is test, by default the last; the others train."""
-    sequences = list(dict.fromkeys(scene.sequence(i) for i in range(len(scene))))
+def sequence_split(scene: Scene, fold: int) -> Splits:
+    """One whole recording is test; the others train.
+
+    Raises:
+        InputError: If there is only one recording, or none of that number.
+    """
+    sequences = _sequences(scene)
     if len(sequences) < 2:
         raise InputError("--split sequence: there is only one sequence; use blocks:40/5/5.")
-    fold = len(sequences) - 1 if fold is None else fold
     if not 0 <= fold < len(sequences):
         raise InputError(
             f"--fold {fold}: there are {len(sequences)} sequences, 0 to {len(sequences) - 1}."
         )
-    test = [scene.sequence(i) == sequences[fold] for i in range(len(scene))]
-    return {
-        "train": tuple(n for n, t in zip(scene.images, test, strict=True) if not t),
-        "test": tuple(n for n, t in zip(scene.images, test, strict=True) if t),
-    }
+    test = list(sequences.values())[fold]
+    rest = set(scene.images) - set(test)
+    return {"train": tuple(name for name in scene.images if name in rest), "test": tuple(test)}
 
 
-def _per_sequence(scene: Scene, rule) -> Splits:  # type: ignore[no-untyped-def]
+def _sequences(scene: Scene) -> dict[str, list[str]]:
+    """Image names of each recording, whether or not they stand together in the scene."""
+    sequences: dict[str, list[str]] = {}
+    for i, name in enumerate(scene.images):
+        sequences.setdefault(scene.sequence(i), []).append(name)
+    return sequences
+
+
+def _per_sequence(scene: Scene, rule: Callable[[Sequence[str]], Parts]) -> Splits:
     """Applies a rule of one recording to each, so that no block spans two."""
-    train: list[str] = []
-    test: list[str] = []
-    for _, group in groupby(range(len(scene)), key=scene.sequence):
-        part = rule([scene.images[i] for i in group])
-        train += part[0]
-        test += part[1]
-    return {"train": tuple(train), "test": tuple(test)}
+    parts = [rule(names) for names in _sequences(scene).values()]
+    return {
+        "train": tuple(name for train, _ in parts for name in train),
+        "test": tuple(name for _, test in parts for name in test),
+    }
 
 
 def _read_split_file(scene: Scene, path: Path) -> Splits:
     """Reads ``{"train": [...], "test": [...]}``; names may have another image suffix."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
         lists = {part: [str(name) for name in content[part]] for part in ("train", "test")}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"--split {path}: this is not a JSON file with lists train and test ({error!r})."
         ) from error
-    by_stem = {str(Path(name).with_suffix("")): name for name in scene.images}
+    names = {_stem(name): name for name in scene.images} | {name: name for name in scene.images}
     splits: Splits = {}
-    for part, names in lists.items():
-        strange = [name for name in names if str(Path(name).with_suffix("")) not in by_stem]
+    for part, wanted in lists.items():
+        found = [names.get(name) or names.get(_stem(name)) for name in wanted]
+        strange = [name for name, there in zip(wanted, found, strict=True) if there is None]
         if strange:
             raise InputError(
                 f"--split {path}: {len(strange)} images in {part} that the scene does not have: "
                 f"{some(strange)}."
             )
-        splits[part] = tuple(by_stem[str(Path(name).with_suffix(""))] for name in names)
+        splits[part] = tuple(name for name in found if name is not None)
     return splits
+
+
+def _stem(name: str) -> str:
+    return str(Path(name).with_suffix(""))

@@ -1,5 +1,6 @@
 """What a training is made of; its dataclasses are also the command line's options."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -102,8 +103,12 @@ class TrainConfig:
         Raises:
             InputError: If a key is unknown or a value refused.
         """
-        parts = {"model": PoseNetConfig, "backbone": BackboneConfig, "loss": LossConfig}
-        parts |= {"view": ViewConfig}
+        parts: dict[str, Callable[..., Any]] = {
+            "model": PoseNetConfig,
+            "backbone": BackboneConfig,
+            "loss": LossConfig,
+            "view": ViewConfig,
+        }
         try:
             built = {key: make(**value[key]) for key, make in parts.items() if key in value}
             return TrainConfig(**{**value, **built})

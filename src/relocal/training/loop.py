@@ -15,6 +15,7 @@ from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.losses import build_loss, needs_depth
 from relocal.metrics import median
+from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import read_json, write_json
@@ -22,7 +23,7 @@ from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
 from relocal.training.data import Report, TrainingData
-from relocal.training.run import Run, build_model
+from relocal.training.run import Run, build_model, channels_last
 from relocal.training.views import central_view
 from relocal.types import Prediction, Target
 
@@ -63,7 +64,7 @@ def train(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.nodes,
-        precision=config.precision,
+        precision="32-true" if config.precision == "auto" else config.precision,
     )
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
@@ -85,12 +86,12 @@ def train(
 
 
 def fit(
-    fabric: Any, model: nn.Module, loss: nn.Module, data: TrainingData, out: Path, report: Report
+    fabric: Any, model: PoseNet, loss: nn.Module, data: TrainingData, out: Path, report: Report
 ) -> None:
     """The loop: every epoch a fresh order, then a checkpoint, so that any kill costs one epoch."""
     config = data.config
     model.backbone.freeze(config.freeze)
-    model = model.to(memory_format=torch.channels_last)
+    model = channels_last(model)
     optimizer = build_optimizer(model, loss, config)
     ema = {key: value.clone() for key, value in model.state_dict().items()}
     start = load_checkpoint(out / files.CHECKPOINT, model, loss, optimizer, ema)
@@ -142,7 +143,7 @@ def batch_loss(
     return value
 
 
-def build_optimizer(model: nn.Module, loss: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(model: PoseNet, loss: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with one rate for the backbone and one for the rest; no decay on loss weights."""
     backbone = {id(p) for p in model.backbone.parameters()}
     groups = [
@@ -173,7 +174,8 @@ def update_average(ema: dict[str, Tensor], model: nn.Module, decay: float, step:
     decay = min(decay, (1 + step) / (10 + step))
     state = model.state_dict()
     floats = [key for key, value in state.items() if value.is_floating_point()]
-    torch._foreach_lerp_([ema[k] for k in floats], [state[k] for k in floats], 1 - decay)
+    for key in floats:
+        ema[key].lerp_(state[key], 1 - decay)
     for key in state.keys() - set(floats):
         ema[key].copy_(state[key])
 
@@ -244,7 +246,7 @@ def epoch_row(
 
 
 def validation_row(
-    model: nn.Module, ema: dict[str, Tensor], data: TrainingData, device: torch.device
+    model: PoseNet, ema: dict[str, Tensor], data: TrainingData, device: torch.device
 ) -> dict[str, float]:
     """Median errors of the averaged weights on the held-out blocks."""
     kept = {key: value.clone() for key, value in model.state_dict().items()}
@@ -299,5 +301,11 @@ def _with_precision(config: TrainConfig) -> TrainConfig:
     on_gpu = config.accelerator == "cuda" or (
         config.accelerator == "auto" and torch.cuda.is_available()
     )
-    fast = on_gpu or torch.cpu._is_amx_tile_supported()
+    fast = on_gpu or bf16_is_fast_on_cpu()
     return replace(config, precision="bf16-mixed" if fast else "32-true")
+
+
+def bf16_is_fast_on_cpu() -> bool:
+    """Whether this processor multiplies bfloat16 itself (AMX, AVX-512 BF16)."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from relocal.backbones import build_backbone
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.models import MODELS
+from relocal.models import MODELS, PoseNet
 from relocal.scene.files import read_json, write_json
 from relocal.training.config import TrainConfig
 
 CONFIG, WEIGHTS, METRICS = "config.json", "weights.safetensors", "metrics.jsonl"
 ENVIRONMENT, CHECKPOINT = "environment.json", "checkpoint"
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Run:
     training_images: tuple[str, ...]
     """Names of the images that it was trained on."""
 
-    def model(self) -> nn.Module:
+    def model(self) -> PoseNet:
         """The trained network, in evaluation mode.
 
         Raises:
@@ -69,7 +72,7 @@ class Run:
                 f"such as {wrong[0]}."
             )
         model.load_state_dict(weights)
-        return model.eval().to(memory_format=torch.channels_last)
+        return channels_last(model.eval())
 
     def training_seconds(self) -> float | None:
         """Time that the epochs took, from ``metrics.jsonl``; None when it is not there."""
@@ -78,7 +81,7 @@ class Run:
         return sum(json.loads(row)["seconds"] for row in rows) if rows else None
 
 
-def build_model(config: TrainConfig, pretrained: bool = True) -> nn.Module:
+def build_model(config: TrainConfig, pretrained: bool = True) -> PoseNet:
     """Builds the network of a configuration.
 
     Args:
@@ -88,6 +91,14 @@ def build_model(config: TrainConfig, pretrained: bool = True) -> nn.Module:
     """
     backbone = config.backbone if pretrained else replace(config.backbone, weights="none")
     return MODELS[config.model.name](build_backbone(backbone), config.model)
+
+
+def channels_last(model: M) -> M:
+    """Lays the weights out as the image cache is, which convolutions like best; in place."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def load_run(folder: Path) -> Run:

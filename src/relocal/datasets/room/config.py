@@ -40,9 +40,9 @@ class RoomConfig:
     """Frames of seq-01, the training sequence."""
     test_frames: int = 100
     """Frames of seq-02, the test sequence: another walk through the same part of the room."""
-    train_lap_frames: int = 200
+    train_lap_frames: int = 240
     """Frames of seq-01 for one walk around: more make slower motion."""
-    test_lap_frames: int = 100
+    test_lap_frames: int = 120
     """Frames of seq-02 for one walk around."""
     width_px: int = 320
     """Image width."""

@@ -123,7 +123,7 @@ def _on_wall(
     return Quad(corner=corner, right=right * width, down=-_UP * height, paint=paint, shines=shines)
 
 
-def _turned(quads: list[Quad], about: Sequence[float], angle_deg: float) -> list[Quad]:
+def _turned(quads: list[Quad], about: Sequence[float], angle_deg: int) -> list[Quad]:
     """The same piece of furniture turned anticlockwise about the vertical through `about`."""
     c, s = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg))
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
@@ -257,7 +257,7 @@ def _table(lower: Point, upper: Point, colour: Colour) -> list[Quad]:
     ]
 
 
-def _chair(at: tuple[float, float], angle_deg: float, cloth: Colour) -> list[Quad]:
+def _chair(at: tuple[float, float], angle_deg: int, cloth: Colour) -> list[Quad]:
     """An upholstered chair that faces north before it is turned."""
     x, y = at
     cover = partial(textures.plaid, colour=cloth)
@@ -288,13 +288,13 @@ def _bookcase(left: float, right: float, height: float) -> list[Quad]:
     return quads
 
 
-def _book(lower: Point, upper: Point, angle_deg: float) -> list[Quad]:
+def _book(lower: Point, upper: Point, angle_deg: int) -> list[Quad]:
     """A book or a stack of them, lying."""
     cover = partial(pictures.poster, title="ATLAS")
     return _turned(_box(lower, upper, textures.pages, t=cover), lower, angle_deg)
 
 
-def _carton(lower: Point, upper: Point, angle_deg: float) -> list[Quad]:
+def _carton(lower: Point, upper: Point, angle_deg: int) -> list[Quad]:
     return _turned(_box(lower, upper, pictures.cardboard), lower, angle_deg)
 
 

@@ -81,7 +81,7 @@ def framed(picture: Paint, *, colour: Colour = (70, 46, 30), mat: Colour | None 
 
 def poster(rng: np.random.Generator, height: int, width: int, *, title: str) -> Image:
     """A picture above a title and small print."""
-    image = np.full((height, width, 3), to_image(np.array(vary(rng, (240, 236, 224), 6))))
+    image = np.full((height, width, 3), vary(rng, (240, 236, 224), 6), np.uint8)
     edge, split = round(0.05 * width), round(0.68 * height)
     image[edge:split, edge : width - edge] = painting(rng, split - edge, width - 2 * edge)
     letters = min(0.085 * height, 1.05 * width / len(title))
@@ -136,7 +136,7 @@ def _spine(rng: np.random.Generator, height: int, width: int) -> Image:
     """Cloth with bands, and the title along it."""
     cloth = pick(rng, PALETTE, 16)
     ink = (24, 22, 26) if sum(cloth) > 400 else (236, 222, 180)
-    lying = np.full((max(width, 1), height, 3), to_image(np.array(cloth)))
+    lying = np.full((max(width, 1), height, 3), cloth, np.uint8)
     for x in (rng.uniform(0.02, 0.95, int(rng.integers(1, 4))) * height).astype(int):
         lying[:, x : x + int(rng.integers(2, 6))] = vary(rng, ink, 20)
     if width >= 8:
@@ -212,7 +212,7 @@ def drawers(
             knob = ((2 * column + 1) * w // 2, (2 * row + 1) * h // 2)
             cv2.circle(image, knob, 7, (222, 208, 160), -1, cv2.LINE_AA)
             if rng.random() < 0.6:
-                _write(front, _word(rng)[:7], (8, 20), 10, (244, 240, 230))
+                _write(front, _word(rng)[:7], (8, 20), 10.0, (244, 240, 230))
     return image
 
 
@@ -223,7 +223,7 @@ def screen(rng: np.random.Generator, height: int, width: int) -> Image:
         x = 12 + 14 * int(rng.integers(0, 4))
         while x < 0.75 * width and rng.random() < 0.8:
             word = _word(rng)
-            _write(image, word, (x, y), 8, vary(rng, (150, 190, 170), 40))
+            _write(image, word, (x, y), 8.0, vary(rng, (150, 190, 170), 40))
             x += 8 * len(word) + 10
     cv2.rectangle(image, (0, 0), (width - 1, height - 1), (12, 12, 14), 10)
     return image
@@ -247,7 +247,7 @@ def clock(rng: np.random.Generator, height: int, width: int) -> Image:
     image = wood(rng, height, width, colour=(54, 40, 34))
     middle, radius = np.array([width // 2, height // 2]), min(width, height) // 2 - 6
 
-    def at(hour: float, reach: float) -> list[int]:
+    def at(hour: int, reach: float) -> list[int]:
         angle = np.radians(30 * hour - 90)
         out = reach * radius * np.array([np.cos(angle), np.sin(angle)])
         return np.rint(middle + out).astype(int).tolist()
@@ -255,7 +255,7 @@ def clock(rng: np.random.Generator, height: int, width: int) -> Image:
     cv2.circle(image, middle.tolist(), radius, (240, 236, 222), -1, cv2.LINE_AA)
     for hour in range(1, 13):
         x, y = at(hour, 0.78)
-        _write(image, str(hour), (x - 5 * len(str(hour)), y + 5), 11, (30, 28, 28))
-    for hour, reach, thick in ((10.2, 0.45, 5), (4.3, 0.66, 3)):
+        _write(image, str(hour), (x - 5 * len(str(hour)), y + 5), 11.0, (30, 28, 28))
+    for hour, reach, thick in ((10, 0.45, 5), (4, 0.66, 3)):
         cv2.line(image, middle.tolist(), at(hour, reach), (120, 24, 24), thick, cv2.LINE_AA)
     return image

@@ -29,6 +29,7 @@ class Room:
     """Rectangles with their textures, ready to be looked at."""
 
     quads: tuple[Quad, ...]
+    """Where each is."""
     edges: Float64[np.ndarray, "Q 3 3"]
     """The columns are U, V and O of each quad: (s, t, 1) to world, metres."""
     atlas: Atlas
@@ -129,7 +130,7 @@ def see(room: Room, world_from_cam: Float[np.ndarray, "4 4"], camera: Pinhole) -
     planes = np.zeros((3, camera.height_px, camera.width_px), np.float32)
     quad = np.full(planes.shape[1:], -1, np.int32)
     for index in order:
-        x0, y0, x1, y1 = boxes[index]
+        x0, y0, x1, y1 = boxes[index].tolist()
         here = planes[:, y0:y1, x0:x1]
         s, t, w = there = _evaluate(affine[index], x0, y0, x1, y1)
         end = w + _SEAM

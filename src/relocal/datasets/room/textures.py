@@ -26,7 +26,7 @@ SNOW = ((226, 234, 238), (104, 132, 150), (196, 206, 206))
 
 
 def noise(
-    rng: np.random.Generator, height: int, width: int, cell: tuple[float, float], octaves: int = 1
+    rng: np.random.Generator, height: int, width: int, cell: Sequence[float | int], octaves: int = 1
 ) -> Float32[np.ndarray, "H W"]:
     """Smooth noise of about unit variance.
 
@@ -55,13 +55,13 @@ def tint(colour: Colour, brightness: Float32[np.ndarray, "H W"]) -> Image:
     return to_image(brightness[..., None] * np.asarray(colour, np.float32))
 
 
-def vary(rng: np.random.Generator, colour: Colour, spread: float) -> tuple[float, ...]:
+def vary(rng: np.random.Generator, colour: Colour, spread: int) -> tuple[float, ...]:
     """A colour near the given one: `spread` levels in brightness, a third of that in hue."""
     shift = rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
     return tuple(float(c) for c in np.clip(np.asarray(colour) + shift, 0, 255))
 
 
-def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: float) -> tuple[float, ...]:
+def pick(rng: np.random.Generator, colours: Sequence[Colour], spread: int) -> tuple[float, ...]:
     """A colour near one of the given ones."""
     return vary(rng, colours[int(rng.integers(len(colours)))], spread)
 
@@ -74,7 +74,7 @@ def rough(rng: np.random.Generator, image: Image, strength: float) -> Image:
 
 def flat(rng: np.random.Generator, height: int, width: int) -> Image:
     """Uniform paint, a slightly different light shade on each surface."""
-    return np.full((height, width, 3), to_image(np.array(vary(rng, (196, 192, 186), 12))))
+    return np.full((height, width, 3), vary(rng, (196, 192, 186), 12), np.uint8)
 
 
 def glow(rng: np.random.Generator, height: int, width: int) -> Image:
