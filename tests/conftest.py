@@ -2,7 +2,9 @@
 
 import os
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -54,3 +56,113 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} not found: real images are not shipped; set RELOCAL_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def scene_of() -> Callable[..., Any]:
+    """Makes a scene in memory from image names; other fields may be given."""
+    import numpy as np
+    import torch
+
+    from relocal.camera import Camera
+    from relocal.pose import Pose
+    from relocal.scene import Scene
+
+    def make(names: Sequence[str], **fields: Any) -> Scene:
+        draw, count = np.random.default_rng(0), len(names)
+        position, quaternion = (torch.from_numpy(draw.normal(size=(count, k))) for k in (3, 4))
+        defaults: dict[str, Any] = {
+            "name": "place",
+            "unit": "m",
+            "image_root": Path("photos"),
+            "images": tuple(names),
+            "cameras": (Camera.pinhole(32, 24, 30.0, 30.0, 16.0, 12.0),),
+            "camera_index": torch.zeros(count, dtype=torch.long),
+            "poses": Pose.from_quaternion(position, quaternion).canonical(),
+        }
+        return Scene(**{**defaults, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered room: 24 training and 8 test photos of 160 x 120 pixels."""
+    from relocal.datasets.room.config import RoomConfig
+    from relocal.datasets.synthetic import render_room
+
+    room = RoomConfig(
+        train_frames=24,
+        test_frames=8,
+        train_lap_frames=60,
+        test_lap_frames=20,
+        width_px=160,
+        height_px=120,
+    )
+    out = tmp_path_factory.mktemp("rooms") / "tiny"
+    render_room(out, room)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_scene(tiny_room: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The tiny room as a scene on disk; copy its folder before changing a file."""
+    from relocal.datasets import import_scene
+
+    return import_scene("synthetic", tiny_room, tmp_path_factory.mktemp("scenes") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the tiny scene that knows little, but whose answers depend on what it sees."""
+    from relocal.losses import LossConfig
+    from relocal.models import PoseNetConfig
+    from relocal.training import TrainConfig, ViewConfig, train
+
+    config = TrainConfig(
+        model=PoseNetConfig(dropout=0.0, width=256),
+        loss=LossConfig(name="posenet+frustum"),
+        view=ViewConfig(input_px=64, margin=1.5, jitter=0.2),
+        epochs=30,
+        batch_size=8,
+        lr=3e-3,
+        freeze="all",
+        precision="32-true",
+        accelerator="cpu",
+    )
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(tiny_scene, out, config)
+    return out
+
+
+@pytest.fixture
+def tiny_config(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Options of a training of a second, with a backbone of its own."""
+    from torch import nn
+
+    from relocal.backbones import BACKBONES, Backbone, BackboneConfig, Preprocess
+    from relocal.models import PoseNetConfig
+    from relocal.training import TrainConfig, ViewConfig
+
+    def backbone() -> Backbone:
+        layers = {
+            "preprocess": Preprocess(mean=(127.0, 127.0, 127.0), scale=64.0, bgr=False),
+            "conv1": nn.Conv2d(3, 8, 5, stride=4, padding=2),
+            "norm1": nn.BatchNorm2d(8),
+            "relu1": nn.ReLU(),
+            "conv2": nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            "norm2": nn.BatchNorm2d(16),
+            "relu2": nn.ReLU(),
+        }
+        return Backbone(layers, stem="relu1", channels=16, stride=8, pretrained=dict)
+
+    monkeypatch.setitem(BACKBONES, "tiny", backbone)
+    return TrainConfig(
+        model=PoseNetConfig(width=32),
+        backbone=BackboneConfig(name="tiny", weights="none"),
+        view=ViewConfig(input_px=32),
+        epochs=3,
+        batch_size=8,
+        precision="32-true",
+        accelerator="cpu",
+    )

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from relocal.backbones import BACKBONES, BackboneConfig
     from relocal.camera import Camera
     from relocal.datasets import DATASETS, import_scene
-    from relocal.demonstration import demo
+    from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate
     from relocal.localizers import LOCALIZERS, Localizer, Regressor
     from relocal.losses import COUPLED, LOSSES, LossConfig
     from relocal.models import MODELS, PoseNetConfig
     from relocal.pose import ROTATIONS, Pose
-    from relocal.report import save_report
+    from relocal.report import plain_table, save_report
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.training import PRESETS, Run, TrainConfig, ViewConfig, load_run, train
     from relocal.types import Estimate, Prediction, Target
@@ -30,14 +30,14 @@ _HOME = {
     "backbones": ("BACKBONES", "BackboneConfig"),
     "camera": ("Camera",),
     "datasets": ("DATASETS", "import_scene"),
-    "demonstration": ("demo",),
+    "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
     "evaluation": ("Report", "evaluate"),
     "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
     "losses": ("COUPLED", "LOSSES", "LossConfig"),
     "models": ("MODELS", "PoseNetConfig"),
     "pose": ("ROTATIONS", "Pose"),
-    "report": ("save_report",),
+    "report": ("plain_table", "save_report"),
     "scene": ("Scene", "load_scene", "save_scene"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),

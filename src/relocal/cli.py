@@ -32,6 +32,13 @@ from relocal.training import PRESETS, TrainConfig, train
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 
+_SHORT = {
+    "--model": "--model.name",
+    "--loss": "--loss.name",
+    "--pretrained": "--backbone.weights",
+}
+"""Other names of options that are often given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
@@ -84,6 +91,9 @@ class Train:
     """Train a localizer on a scene's training images.
 
     Example: relocal train scenes/heads --out runs/heads --loss default+frustum
+
+    --model, --loss and --pretrained are short for --model.name, --loss.name and
+    --backbone.weights.
     """
 
     scene: Positional[Path]
@@ -127,6 +137,8 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluates, prints the table and says where the report is."""
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise InputError(f"--out {self.out}: exists already; give another or remove it first.")
         with progress_bar() as report:
             result = evaluate(self.run_folder, self.scene, progress=report)
         page = save_report(result, self.out)
@@ -211,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(arguments: list[str]) -> Import | Train | Evaluate | Localize | Demo:
     """Turns arguments into a verb; a preset changes the defaults of train's options."""
+    arguments = [_long(argument) for argument in arguments]
     preset = _preset(arguments)
     start = Train(scene=tyro.MISSING, out=tyro.MISSING, config=preset)
     verbs = (
@@ -226,6 +239,12 @@ def parse(arguments: list[str]) -> Import | Train | Evaluate | Localize | Demo:
         description="Where is the camera, and where is it looking? From one photo.",
         args=arguments,
     )
+
+
+def _long(argument: str) -> str:
+    """The full name of an option that has a short one."""
+    name, *value = argument.split("=", 1)
+    return "=".join([_SHORT.get(name, name), *value])
 
 
 def _preset(arguments: list[str]) -> TrainConfig:

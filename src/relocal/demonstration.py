@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relocal.datasets import import_scene
+from relocal.datasets.room.config import RoomConfig
+from relocal.datasets.synthetic import read_synthetic
 from relocal.evaluation import Report, evaluate
 from relocal.localizers import Regressor
 from relocal.losses import LossConfig
@@ -25,6 +27,7 @@ def demo(
     out: Path | str,
     progress: Progress = lambda done, total, text: None,
     config: TrainConfig = DEMO_CONFIG,
+    room: RoomConfig | None = None,
 ) -> tuple[Report, Path, str]:
     """Renders a room, imports it, trains, evaluates and localizes a photo.
 
@@ -34,6 +37,7 @@ def demo(
         out: Folder for everything that is made.
         progress: Called with steps done, steps in all, and what is being done.
         config: How to train.
+        room: What to render; None takes the default room.
 
     Returns:
         The report, the path of its page, and the answer for the first test photo.
@@ -41,6 +45,7 @@ def demo(
     out = Path(out)
     scene_folder, run_folder, report_folder = out / "scene", out / "run", out / "report"
     if not scene_folder.exists():
+        read_synthetic(out / "room", room, lambda done, total: progress(done, total, "rendering"))
         import_scene("synthetic", out / "room", scene_folder, progress=progress)
     scene = load_scene(scene_folder)
     if not (run_folder / "weights.safetensors").exists():

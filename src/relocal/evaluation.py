@@ -197,11 +197,11 @@ def radian_weight(scene: Scene) -> float:
 def regime_of(scene: Scene) -> str:
     """How far the test images are from the training images, by the rule of the split."""
     rule = str(scene.provenance.get("split", "official"))
-    if rule.startswith("blocks"):
+    if rule.startswith("blocks:"):
         return "interpolation (blocks of the same recording)"
-    if rule.startswith("last"):
+    if rule.startswith("last:"):
         return "extrapolation (the end of the same recording)"
-    if rule.startswith(("official", "sequence")):
+    if rule.split()[0] in ("official", "sequence"):
         return "another recording"
     return f"as {rule} says"
 

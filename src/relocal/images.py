@@ -40,7 +40,7 @@ Source = Path | bytes
 
 
 def open_photo(source: Source) -> Image.Image:
-    """Opens a photo and reads its header only.
+    """Opens a photo and reads its header only; close it, or use it in a ``with``.
 
     Raises:
         InputError: If it is no photo, or of a size that cannot be used.
@@ -53,24 +53,31 @@ def open_photo(source: Source) -> Image.Image:
         raise InputError(f"{name}: there is no such file.") from None
     except (*_DAMAGE, *bomb) as error:
         raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
-    if image.mode.startswith(_DEEP_MODES):
-        raise InputError(f"{name}: pixels of mode {image.mode} are not a photo's; save it as RGB.")
+    if fault := _fault(image):
+        image.close()
+        raise InputError(f"{name}: {fault}")
+    return image
+
+
+def _fault(image: Image.Image) -> str | None:
+    """Why a photo cannot be used, as far as its header says."""
     width, height = image.size
+    if image.mode.startswith(_DEEP_MODES):
+        return f"pixels of mode {image.mode} are not a photo's; save it as RGB."
     if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{name}: {width} x {height} pixels are more than the {MAX_PIXELS // 10**6} megapixels "
-            "that are accepted; scale the photo down."
+        return (
+            f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} megapixels that "
+            "are accepted; scale the photo down."
         )
     if min(width, height) < MIN_SIDE_PX:
-        raise InputError(
-            f"{name}: {width} x {height} pixels are too few; each side needs {MIN_SIDE_PX}."
-        )
-    return image
+        return f"{width} x {height} pixels are too few; each side needs {MIN_SIDE_PX}."
+    return None
 
 
 def upright_size(source: Source) -> tuple[int, int]:
     """Width and height of the photo once its EXIF orientation is applied."""
-    return _upright_size(open_photo(source), _name(source))
+    with open_photo(source) as image:
+        return _upright_size(image, _name(source))
 
 
 def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -84,7 +91,8 @@ def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Ten
     Raises:
         InputError: If the photo cannot be decoded whole; a cut file is never filled with grey.
     """
-    return _decode(open_photo(source), _name(source), min_size)
+    with open_photo(source) as image:
+        return _decode(image, _name(source), min_size)
 
 
 def exif_focal_px(source: Source) -> float | None:
@@ -92,8 +100,8 @@ def exif_focal_px(source: Source) -> float | None:
 
     The equivalent compares diagonals, so the result holds for any aspect ratio.
     """
-    image = open_photo(source)
-    focal_mm = _exif(image, _name(source)).get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
+    with open_photo(source) as image:
+        focal_mm = _exif(image, _name(source)).get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
     # Cameras that do not know it write 0; damaged fields hold text, 0/0 or 1/0.
     if not isinstance(focal_mm, Real) or not 0 < float(focal_mm) < math.inf:
         return None
@@ -174,11 +182,12 @@ def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "
         camera: The photo's camera at any resolution.
         target: The training camera.
     """
-    photo, name = open_photo(source), _name(source)
-    width, height = _upright_size(photo, name)
-    camera = fit_camera(camera, width, height, name)
-    scale = min(1.0, float((target.focal / camera.focal).max()))
-    image = _decode(photo, name, (math.ceil(width * scale), math.ceil(height * scale)))
+    name = _name(source)
+    with open_photo(source) as photo:
+        width, height = _upright_size(photo, name)
+        camera = fit_camera(camera, width, height, name)
+        scale = min(1.0, float((target.focal / camera.focal).max()))
+        image = _decode(photo, name, (math.ceil(width * scale), math.ceil(height * scale)))
     return resample(image, camera.resized(image.shape[2], image.shape[1]), target)
 
 

@@ -42,7 +42,7 @@ def save_report(report: Report, out: Path | str) -> Path:
 
 def report_to_json(report: Report) -> dict[str, Any]:
     """All numbers of a report as plain values; an infinite error is null."""
-    return {
+    content = {
         "format": 1,
         "scene": report.scene,
         "unit": report.unit,
@@ -52,11 +52,12 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "training_images": len(report.training),
         "extent": report.extent,
         "recall_thresholds": [list(pair) for pair in report.thresholds],
-        "methods": _finite(report.summary()),
+        "methods": report.summary(),
         "remarks": report.remarks(),
         "made_by": dict(report.made_by),
         "rows": [_row(report, i) for i in range(len(report.images))],
     }
+    return _finite(content)
 
 
 def _row(report: Report, index: int) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _row(report: Report, index: int) -> dict[str, Any]:
             "pose": None if pose is None else pose_to_json(pose),
         }
     truth = pose_to_json(report.truth[index])
-    return {"image": report.images[index], "truth": truth, "answers": _finite(answers)}
+    return {"image": report.images[index], "truth": truth, "answers": answers}
 
 
 def pose_to_json(pose: Pose) -> dict[str, list[float]]:
@@ -82,7 +83,7 @@ def _finite(value: Any) -> Any:
     """JSON has no infinity: it becomes null."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 

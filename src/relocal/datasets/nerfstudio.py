@@ -6,7 +6,7 @@ about its x axis by half a turn (columns 1 and 2 negated) goes from one to the o
 
 import json
 import math
-import os.path
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def _image_name(file: Path, listed: str) -> str | None:
     """The image's path below the folder, None when there is none; the suffix may be left out."""
     root = file.parent.absolute()
     relative = os.path.relpath(root / listed, root)
-    if relative.split(os.sep)[0] == "..":
+    if Path(relative).parts[:1] == ("..",):
         raise InputError(f"{file}: {listed} lies outside {root}.")
     names = (relative + suffix for suffix in _SUFFIXES)
     return next((Path(n).as_posix() for n in names if (file.parent / n).is_file()), None)

@@ -1,7 +1,7 @@
 """PoseNet (Kendall, Grimes & Cipolla 2015): a classification CNN that regresses the pose."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,8 @@ from relocal.errors import InputError, unknown
 from relocal.pose import ROTATIONS, Pose, mean_quaternion
 from relocal.types import Prediction
 
+Pool = Literal["average", "grid"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoseNetConfig:
@@ -21,7 +23,7 @@ class PoseNetConfig:
     name: str = "posenet"
     """Architecture: posenet."""
 
-    pool: Literal["average", "grid"] = "average"
+    pool: Pool = "average"
     """Pool the feature map to its mean, as PoseNet, or to a 3 x 4 grid that keeps the layout."""
     width: int = 2048
     """Features before the pose."""
@@ -35,6 +37,8 @@ class PoseNetConfig:
     def __post_init__(self) -> None:
         if self.rotation not in ROTATIONS:
             raise unknown("--model.rotation", self.rotation, ROTATIONS)
+        if self.pool not in get_args(Pool):
+            raise unknown("--model.pool", self.pool, get_args(Pool))
         if not 0 <= self.dropout < 1:
             raise InputError(f"--model.dropout: must be in [0, 1), not {self.dropout}.")
         if self.width < 1:

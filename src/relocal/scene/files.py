@@ -158,11 +158,11 @@ def _place_images(scene: Scene, folder: Path, progress: Progress) -> None:
 
 def _link_upright(source: Path, target: Path) -> None:
     """Hard-links an image; copies it across disks, or turned upright when EXIF says so."""
-    image = open_photo(source)
-    if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:
-        # Quality 95 so that turning costs no more than a second JPEG pass must.
-        ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
-        return
+    with open_photo(source) as image:
+        if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+            # Quality 95 so that turning costs no more than a second JPEG pass must.
+            ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
+            return
     real = source.resolve()
     try:
         os.link(real, target)

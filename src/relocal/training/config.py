@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from relocal.backbones import BackboneConfig
+from relocal.backbones import BackboneConfig, Stage
 from relocal.errors import InputError, unknown
 from relocal.losses import LossConfig
 from relocal.models import MODELS, PoseNetConfig
 
 Freeze = Literal["none", "stem", "all"]
+Shape = Literal["square", "full"]
+Augment = Literal["crop", "virtual", "none"]
+Precision = Literal["auto", "bf16-mixed", "32-true"]
+Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +24,9 @@ class ViewConfig:
     """Short side of the network's input."""
     margin: float = 8 / 7
     """Short side of the training camera over that of the input; the rest is room for cropping."""
-    shape: Literal["square", "full"] = "full"
+    shape: Shape = "full"
     """Input as a square window, as PoseNet, or in the photo's own shape."""
-    augment: Literal["crop", "virtual", "none"] = "virtual"
+    augment: Augment = "virtual"
     """Random crop with the label unchanged, as PoseNet, or a virtual camera whose label turns."""
     turn_deg: float = 10.0
     """Largest turn of the virtual camera about each of its axes."""
@@ -38,6 +42,9 @@ class ViewConfig:
             raise InputError(f"--view.jitter: must be in [0, 1), not {self.jitter}.")
         if not 0 <= self.turn_deg < 45:
             raise InputError(f"--view.turn-deg: must be in [0, 45), not {self.turn_deg}.")
+        for option, known in (("shape", Shape), ("augment", Augment)):
+            if getattr(self, option) not in get_args(known):
+                raise unknown(f"--view.{option}", getattr(self, option), get_args(known))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +69,15 @@ class TrainConfig:
     """Share of the steps in which the learning rate rises; then it falls along a cosine."""
     ema_decay: float = 0.99
     """Decay a step of the averaged weights, which are the ones that are kept."""
-    freeze: Freeze = "none"
+    freeze: Stage = "none"
     """Part of the backbone that is not trained: nothing, its stem, all."""
     validate: bool = False
     """Hold out validation blocks (15 %) of the training images, to choose settings by."""
     seed: int = 0
     """Seed of the start, the order and the augmentation."""
-    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic; auto is bf16-mixed on GPUs and on CPUs with AMX, else 32-true."""
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Accelerator = "auto"
     """Where to train."""
     devices: int = 1
     """Devices a node; more than one trains data-parallel."""
@@ -89,6 +96,10 @@ class TrainConfig:
         for option in ("warmup", "ema_decay"):
             if not 0 <= getattr(self, option) < 1:
                 raise InputError(f"--{option.replace('_', '-')}: must be in [0, 1).")
+        words = {"freeze": Freeze, "precision": Precision, "accelerator": Accelerator}
+        for option, known in words.items():
+            if getattr(self, option) not in get_args(known):
+                raise unknown(f"--{option}", getattr(self, option), get_args(known))
         if self.model.name not in MODELS:
             raise unknown("--model", self.model.name, MODELS)
 

@@ -1,5 +1,6 @@
 """Training: Scene + model + loss -> Run."""
 
+import logging
 import math
 import time
 from dataclasses import replace
@@ -57,6 +58,8 @@ def train(
     """
     from lightning_fabric import Fabric
 
+    # It would announce the precision, which config.json says.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     out = Path(out)
     scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
     config = _resolve(config, out, resume)
@@ -68,8 +71,9 @@ def train(
     )
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
-    data = TrainingData(scene, config, out, report)
+    # First what is quick to refuse, then the images.
     model, loss = build_model(config), build_loss(config.loss)
+    data = TrainingData(scene, config, out, report)
     if needs_depth(loss) and data.depth is None:
         raise InputError(
             f"--loss {config.loss.name} uses the scene's depth, and {scene.name} has no map "

@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -112,15 +113,12 @@ def load_run(folder: Path) -> Run:
     if not (folder / WEIGHTS).is_file():
         hint = "go on with train --resume" if (folder / CHECKPOINT).is_dir() else "train again"
         raise InputError(f"{folder}: the run has no {WEIGHTS}; {hint}.")
-    content = read_json(folder / CONFIG)
-    try:
-        return run_from_json(folder, content)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / CONFIG}: is not what a run has ({error!r}).") from error
+    return run_from_json(folder, read_json(folder / CONFIG))
 
 
 def run_to_json(run: Run) -> dict[str, Any]:
-    """What ``config.json`` holds."""
+    """What ``config.json`` holds; near and far depths that are not known are null."""
+    depth = None if run.depth is None else [d if math.isfinite(d) else None for d in run.depth]
     return {
         "format": 1,
         "scene": run.scene,
@@ -128,26 +126,38 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "camera": run.camera.to_json(),
         "window": run.window.to_json(),
         "photo_camera": run.photo_camera.to_json(),
-        "depth": run.depth,
+        "depth": depth,
         "train": run.config.to_json(),
         "training_images": list(run.training_images),
     }
 
 
 def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
-    """Reads what ``run_to_json`` made."""
-    depth = content["depth"]
-    return Run(
-        folder=folder,
-        config=TrainConfig.from_json(content["train"]),
-        scene=content["scene"],
-        unit=content["unit"],
-        camera=Camera.from_json(content["camera"]),
-        window=Camera.from_json(content["window"]),
-        photo_camera=Camera.from_json(content["photo_camera"]),
-        depth=None if depth is None else (depth[0], depth[1], depth[2]),
-        training_images=tuple(content["training_images"]),
-    )
+    """Reads what ``run_to_json`` made.
+
+    Raises:
+        InputError: If a key is missing or unknown, or a value refused.
+    """
+    try:
+        near, median, far = content["depth"] or (None, None, None)
+        return Run(
+            folder=folder,
+            config=TrainConfig.from_json(content["train"]),
+            scene=content["scene"],
+            unit=content["unit"],
+            camera=Camera.from_json(content["camera"]),
+            window=Camera.from_json(content["window"]),
+            photo_camera=Camera.from_json(content["photo_camera"]),
+            depth=None if median is None else (_or_nan(near), median, _or_nan(far)),
+            training_images=tuple(content["training_images"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = str(error) if isinstance(error, InputError) else repr(error)
+        raise InputError(f"{folder / CONFIG}: is not what a run has ({reason}).") from error
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -177,9 +187,9 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def keep_rows(path: Path, epochs: int) -> None:
-    """Drops the rows of epochs that are about to be trained again."""
+    """Drops the rows of epochs that are about to be trained again, and what a kill cut short."""
     if path.exists():
-        rows = [row for row in path.read_text().splitlines() if json.loads(row)["epoch"] <= epochs]
+        rows = path.read_text().splitlines()[:epochs]
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text("".join(f"{row}\n" for row in rows))
         partial.replace(path)
