@@ -109,6 +109,15 @@ def test_colmap_agrees_both_ways(model: str, data: st.DataObject) -> None:
     np.testing.assert_allclose(camera.project(torch.from_numpy(points))[0], theirs, atol=1e-8)
 
 
+@given(camera=cameras())
+def test_matrix_is_colmaps_and_projects_what_is_not_distorted(camera: Camera) -> None:
+    np.testing.assert_array_equal(camera.matrix(), colmap_of(camera).calibration_matrix())
+    pinhole = camera.undistorted()
+    rays = pinhole.unproject(pixel_grid(camera))
+    homogeneous = torch.cat([pinhole.project(rays)[0], torch.ones_like(rays[:, 2:])], dim=-1)
+    assert_close(homogeneous, rays @ camera.matrix().mT)
+
+
 @real_cameras
 def test_real_images_unproject_everywhere(camera: Camera) -> None:
     pixels = pixel_grid(camera, 60)

@@ -46,7 +46,6 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 }
 # Storing is the inverse, and 6 and 8 undo each other.
 STORED = {**UPRIGHT, 6: UPRIGHT[8], 8: UPRIGHT[6]}
-orientations = pytest.mark.parametrize("orientation", UPRIGHT)
 
 LENS = Camera("OPENCV", 400, 300, torch.tensor([310.0, 305, 207, 146, 0.06, -0.08, 1e-3, -5e-4]))
 
@@ -111,7 +110,7 @@ def moved(camera: Camera, pixels: float) -> Camera:
     return camera.cropped(torch.tensor(pixels), torch.tensor(0), camera.width, camera.height)
 
 
-@orientations
+@pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_every_orientation_is_decoded_upright(orientation: int, kind: str) -> None:
     raw = encoded(noise(40, 24), kind, exif=exif_of(orientation))
@@ -123,17 +122,12 @@ def test_every_orientation_is_decoded_upright(orientation: int, kind: str) -> No
     assert upright_size(raw) == (result.shape[1], result.shape[0])
 
 
-def test_decoded_pixels_are_channels_last_in_memory(tmp_path: Path) -> None:
-    image = decode(stored(tmp_path / "a.png", noise(40, 24)))
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_every_colour_mode_becomes_rgb_channels_last_in_memory(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(noise(40, 24)).convert(mode).save(tmp_path / "a.tif")
+    image = decode(tmp_path / "a.tif")
     assert image.shape == (3, 24, 40)
     assert image.permute(1, 2, 0).is_contiguous()
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_other_colour_modes_become_rgb(mode: str, tmp_path: Path) -> None:
-    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    Image.fromarray(noise(40, 24)).convert(mode).save(path)
-    assert decode(path).shape == (3, 24, 40)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -160,6 +154,7 @@ def test_cut_photo_is_refused_by_name(kind: str, share: float, tmp_path: Path) -
         (png_header(9000, 8000), "9000 x 8000 pixels"),  # where Pillow says nothing
         (encoded(np.zeros((24, 32), np.uint16), "PNG"), "mode I;16"),
     ],
+    ids=["empty", "text", "1x1", "thin", "3600MP", "144MP", "72MP", "depth"],
 )
 def test_what_is_no_usable_photo_is_refused_by_its_header(
     content: bytes, reason: str, tmp_path: Path
@@ -185,7 +180,7 @@ def test_folder_and_missing_file_are_refused_by_name(tmp_path: Path) -> None:
     wanted=st.tuples(st.integers(1, 250), st.integers(1, 250)),
     orientation=st.sampled_from([1, 6]),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_reduced_decoding_is_an_exact_scale_and_never_too_small(
     width: int, height: int, wanted: tuple[int, int], orientation: int
 ) -> None:
@@ -199,9 +194,8 @@ def test_reduced_decoding_is_an_exact_scale_and_never_too_small(
 
 def test_reduced_decoding_does_reduce() -> None:
     raw = encoded(noise(640, 480), "JPEG")
-    assert [decode(raw, (w, 3 * w // 4)).shape[2] for w in (80, 81, 160, 400)] == [
-        *(80, 160, 160, 640)
-    ]
+    widths = [decode(raw, (w, 3 * w // 4)).shape[2] for w in (80, 81, 160, 400)]
+    assert widths == [80, 160, 160, 640]
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -369,9 +363,8 @@ def test_cache_follows_a_changed_image_camera_or_order(photos: list[Path], tmp_p
     assert cached(photos, folder, smaller).shape[2:] == (20, 27)
     swapped = photos[::-1]
     assert torch.equal(cached(swapped, folder)[0], load_view(swapped[0], CAMERA, TARGET))
-    moved_camera = moved(CAMERA, 2.0)
-    other = build_cache(photos, [moved_camera] * 5, TARGET, folder)
-    assert torch.equal(other[0], load_view(photos[0], moved_camera, TARGET))
+    other = build_cache(photos, [moved(CAMERA, 2.0)] * 5, TARGET, folder)
+    assert torch.equal(other[0], load_view(photos[0], moved(CAMERA, 2.0), TARGET))
 
 
 def test_damaged_image_is_named_and_leaves_no_cache(photos: list[Path], tmp_path: Path) -> None:

@@ -148,11 +148,10 @@ class Camera:
         Beyond it the polynomial means nothing: it would draw points from far aside into the image.
         """
         k1, k2 = self._full()[4:6]
-        # The smallest positive root, in r², of the slope 1 + 3·k1·r² + 5·k2·r⁴.
+        # The slope 1 + 3·k1·r² + 5·k2·r⁴ first vanishes at r² = 2 / divisor, if that is positive.
         discriminant = 9 * k1 * k1 - 20 * k2
         divisor = discriminant.clamp(min=0).sqrt() - 3 * k1
-        folds = (discriminant >= 0) & (divisor > 0)
-        return ~folds | (rays.square().sum(-1) * divisor < 2)
+        return (discriminant < 0) | (rays.square().sum(-1) * divisor < 2)
 
     def _distort(self, rays: Tensor) -> Tensor:
         """OpenCV's radial and tangential model on normalised coordinates."""

@@ -120,14 +120,15 @@ def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int,
     strange = [key for key in _UNSUPPORTED if number(key) != 0]
     if model not in _CAMERA_MODELS or strange:
         raise InputError(
-            f"{file}: {name} has camera model {model} {' '.join(strange)}, which is not supported; "
-            f"use one of {', '.join(_CAMERA_MODELS)} with k1, k2, p1, p2."
+            f"{file}: {name} has camera model {' '.join([str(model), *strange])}, which is not "
+            f"supported; use one of {', '.join(_CAMERA_MODELS)} with k1, k2, p1, p2."
         )
-    real = (0, 0) if {"w", "h"} <= frame.keys() else upright_size(file.parent / name)
-    width, height = int(number("w", real[0])), int(number("h", real[1]))
-    focal_x, focal_y = number("fl_x"), number("fl_y")
-    fx = focal_x or _focal_of_angle(width, number("camera_angle_x"))
-    fy = focal_y or _focal_of_angle(height, number("camera_angle_y")) or fx
+    if {"w", "h"} <= frame.keys():
+        width, height = int(number("w")), int(number("h"))
+    else:
+        width, height = upright_size(file.parent / name)
+    fx = number("fl_x") or _focal_of_angle(width, number("camera_angle_x"))
+    fy = number("fl_y") or _focal_of_angle(height, number("camera_angle_y")) or fx
     if not fx:
         raise InputError(f"{file}: {name} has neither fl_x nor camera_angle_x.")
     centre = number("cx", width / 2), number("cy", height / 2)

@@ -23,7 +23,7 @@ class PoseNetConfig:
     name: str = "posenet"
     """Architecture: posenet."""
 
-    pool: Pool = "average"
+    pool: Pool = "grid"
     """Pool the feature map to its mean, as PoseNet, or to a 3 x 4 grid that keeps the layout."""
     width: int = 2048
     """Features before the pose."""

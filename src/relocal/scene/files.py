@@ -18,7 +18,7 @@ from typing import Any
 from PIL import ImageOps
 
 from relocal.errors import InputError
-from relocal.images import decode, open_photo, upright_size
+from relocal.images import decode, open_photo
 from relocal.scene.colmap import read_colmap, write_colmap
 from relocal.scene.scene import Scene, some
 
@@ -137,13 +137,12 @@ def _place_images(scene: Scene, folder: Path, progress: Progress) -> None:
     def place(index: int) -> None:
         source, target = scene.path(index), folder / scene.images[index]
         camera = scene.camera(index)
-        width, height = upright_size(source)
+        height, width = decode(source).shape[1:]
         if (width, height) != (camera.width, camera.height):
             raise InputError(
                 f"{source}: has {width} x {height} pixels, its camera "
                 f"{camera.width} x {camera.height}."
             )
-        decode(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         _link_upright(source, target)
 

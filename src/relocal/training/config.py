@@ -20,7 +20,7 @@ Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 class ViewConfig:
     """What the network sees of a photo, and how training varies it."""
 
-    input_px: int = 224
+    input_px: int = 144
     """Short side of the network's input."""
     margin: float = 8 / 7
     """Short side of the training camera over that of the input; the rest is room for cropping."""
@@ -28,7 +28,7 @@ class ViewConfig:
     """Input as a square window, as PoseNet, or in the photo's own shape."""
     augment: Augment = "virtual"
     """Random crop with the label unchanged, as PoseNet, or a virtual camera whose label turns."""
-    turn_deg: float = 10.0
+    turn_deg: float = 5.0
     """Largest turn of the virtual camera about each of its axes."""
     jitter: float = 0.3
     """Largest change of brightness, contrast and saturation, as a factor of 1 ± this."""
@@ -131,9 +131,9 @@ PRESETS: dict[str, TrainConfig] = {
     # Kendall, Grimes & Cipolla 2015, as far as the paper and its files say: GoogLeNet, short side
     # 256, random 224 crops with the label unchanged, auxiliary regressors, no colour jitter.
     "posenet2015": TrainConfig(
-        model=PoseNetConfig(auxiliary=True),
+        model=PoseNetConfig(pool="average", auxiliary=True),
         backbone=BackboneConfig(name="googlenet"),
         loss=LossConfig(name="default"),
-        view=ViewConfig(shape="square", augment="crop", jitter=0.0),
+        view=ViewConfig(input_px=224, shape="square", augment="crop", jitter=0.0),
     ),
 }

@@ -197,8 +197,8 @@ def check_finite(mean: Tensor, data: TrainingData, index: Tensor, config: TrainC
     if not bool(torch.isfinite(mean)):
         names = [data.scene.images[i] for i in index.tolist()]
         raise InputError(
-            f"--loss {config.loss.name}: the loss is {float(mean)} on a batch with {names[0]}; "
-            "lower --lr, or look at these images and poses."
+            f"--loss {config.loss.name}: the loss is {float(mean.detach())} on a batch with "
+            f"{names[0]}; lower --lr, or look at these images and poses."
         )
 
 
