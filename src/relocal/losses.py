@@ -228,7 +228,7 @@ class CoupledSum(Loss):
 class LossConfig:
     """Which loss, and its numbers; what is left out is the loss's own default."""
 
-    name: str = "default+frustum"
+    name: str = "posenet"
     """A base loss and coupled terms: default, posenet+frustum, position+twin:sightline, ..."""
     alpha: float | None = None
     """Weight of the position (default)."""
