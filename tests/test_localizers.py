@@ -128,7 +128,7 @@ def test_focal_length_comes_from_exif(localizer: Localizer, photo: Path) -> None
     with Image.open(photo) as image:
         data = png(image, exif)
     focal = 40 / 43.27 * np.hypot(160, 120)
-    camera = Camera.pinhole(160, 120, focal, focal, 80, 60)
+    camera = Camera.pinhole(160, 120, focal, focal, 80.0, 60.0)
     estimate = answer(localizer, data)
     assert estimate.warnings == ()
     assert same(estimate, answer(localizer, data, camera))
@@ -165,7 +165,7 @@ def zoomed(tiny_room: Path) -> Any:
             for sequence in (train, test)
             for i in range(len(sequence.poses))
         ]
-        return [jpeg(frame) for frame in frames], Camera.pinhole(160, 120, focal, focal, 80, 60)
+        return [jpeg(frame) for frame in frames], Camera.pinhole(160, 120, focal, focal, 80.0, 60.0)
 
     return shoot
 
@@ -185,15 +185,20 @@ def test_answer_does_not_depend_on_the_focal_length_when_it_is_known(
     original = [tiny_scene.path(i) for i in range(len(tiny_scene))]
     wanted = answers(regressor, original, usual)
     right, wrong = answers(regressor, photos, camera), answers(regressor, photos, usual)
+    print(factor, [(float(e(right, wanted).median()), float(e(wrong, wanted).median())) for e in (position_error, rotation_error_deg)])
     extreme = factor in (0.7, 1.4)
     for error in (position_error, rotation_error_deg):
-        assert error(right, wanted).median() < (0.6 if extreme else 1.0) * error(wrong, wanted).median()
+        assert (
+            error(right, wanted).median()
+            < (0.6 if extreme else 1.0) * error(wrong, wanted).median()
+        )
     assert position_error(right, wanted).median() < 0.3
     assert rotation_error_deg(right, wanted).median() < 10
     # What the network is given is the same picture to begin with.
     run = regressor.run
     seen = [views(run, files, eye) for files, eye in ((original, usual), (photos, camera))]
     mistaken = views(run, photos, usual)
+    print((seen[1] - seen[0]).abs().mean(), (mistaken - seen[0]).abs().mean())
     assert (seen[1] - seen[0]).abs().mean() < 0.5 * (mistaken - seen[0]).abs().mean()
 
 

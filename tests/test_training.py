@@ -129,7 +129,7 @@ def test_killed_process_resumes_bit_for_bit(tiny_scene: Scene, tmp_path: Path) -
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command, "--out", str(killed)], env=env)
     try:
-        for _ in _ticks(120):
+        for _ in _ticks(300):
             if (killed / "checkpoint" / "checkpoint.json").exists():
                 break
             assert process.poll() is None, "it ended before it could be killed"

@@ -1,6 +1,7 @@
 """The command line: a verb a function of the library."""
 
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.training import PRESETS, TrainConfig, train
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
+LOG_EVERY_S = 30
 
 _SHORT = {
     "--model": "--model.name",
@@ -283,7 +285,10 @@ def parse_camera(text: str) -> Camera:
 
 @contextmanager
 def progress_bar() -> Generator[Callable[[int, int, str], None]]:
-    """A bar on the error stream: what is being done, how far it is, time left."""
+    """A bar on the error stream: what is being done, how far it is, time left.
+
+    Where that is no terminal, a line every half minute instead.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -294,9 +299,14 @@ def progress_bar() -> Generator[Callable[[int, int, str], None]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
+        last = time.monotonic()
 
         def report(done: int, total: int, text: str) -> None:
+            nonlocal last
             bar.update(task, completed=done, total=total, description=text)
+            if not console.is_terminal and time.monotonic() - last > LOG_EVERY_S:
+                last = time.monotonic()
+                print(f"relocal: {text} ({done}/{total})", file=sys.stderr, flush=True)
 
         yield report
 

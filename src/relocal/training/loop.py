@@ -125,7 +125,8 @@ def fit(
             optimizer.zero_grad()
             update_average(ema, model, config.ema_decay, step)
             rows.append(errors_row(mean, prediction, target))
-            report(step + 1, total, progress_line(epoch, config, rows))
+            speed = len(rows) * data.batch_size / (time.perf_counter() - began)
+            report(step + 1, total, progress_line(epoch, config, rows, speed))
         row = epoch_row(epoch, rows, data, time.perf_counter() - began)
         if config.validate:
             row |= validation_row(model, ema, data, fabric.device)
@@ -222,12 +223,14 @@ def _medians(rows: list[tuple[float, Tensor, Tensor]]) -> tuple[float, float]:
     )
 
 
-def progress_line(epoch: int, config: TrainConfig, rows: list[tuple[float, Tensor, Tensor]]) -> str:
-    """Epoch, loss and median errors of the latest batches."""
+def progress_line(
+    epoch: int, config: TrainConfig, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
+) -> str:
+    """Epoch, loss, median errors of the latest batches, and speed."""
     position, rotation = _medians(rows[-20:])
     return (
         f"epoch {epoch + 1}/{config.epochs}  loss {rows[-1][0]:.3f}  "
-        f"median {position:.3f} / {rotation:.2f}°"
+        f"median {position:.3f} / {rotation:.2f}°  {images_per_s:.0f} images/s"
     )
 
 
