@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from relocal.evaluation import Report
+from relocal.evaluation import MEAN, ORACLE, RETRIEVAL, Report
+from relocal.metrics import Errors, cumulative_curve
 from relocal.pose import Pose
 from relocal.scene.files import new_folder, write_json
 from relocal.types import Estimate
@@ -16,11 +17,13 @@ from relocal.types import Estimate
 Format = Literal["text", "json", "colmap", "tum"]
 
 TRUE, PREDICTED, TRAINING = "#e8820c", "#6a3fb5", "#b8bec6"
-TOP_VIEW = "top_view.png"
+TOP_VIEW, CURVES = "top_view.png", "curves.png"
+# Baselines are grey, so that the eye goes to what was measured.
+_BASELINE_STYLE = {MEAN: ":", ORACLE: "-", RETRIEVAL: "--"}
 
 
 def save_report(report: Report, out: Path | str) -> Path:
-    """Writes ``report.json`` (with a row an image), ``report.md`` and the top view.
+    """Writes ``report.json`` (with a row an image), ``report.md`` and its figures.
 
     Args:
         report: What was found.
@@ -37,6 +40,7 @@ def save_report(report: Report, out: Path | str) -> Path:
         write_json(folder / "report.json", report_to_json(report))
         (folder / "report.md").write_text(report_to_markdown(report))
         draw_top_view(report, folder / TOP_VIEW)
+        draw_curves(report, folder / CURVES)
     return out / "report.md"
 
 
@@ -104,6 +108,8 @@ def report_to_markdown(report: Report) -> str:
             *remarks,
             *([""] if remarks else []),
             f"![True (orange) and predicted (purple) positions from above]({TOP_VIEW})",
+            "",
+            f"![Share of images at or below each error]({CURVES})",
             "",
             "## How it was made",
             "",
@@ -200,6 +206,43 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     axes.set_axisbelow(True)
     axes.legend(loc="best", frameon=True, fontsize=9)
     figure.savefig(path, dpi=150)
+
+
+def draw_curves(report: Report, path: Path) -> None:
+    """Draws the share of images at or below each error, for every method; failures never arrive.
+
+    Args:
+        report: The report.
+        path: The picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for name, result in report.methods.items():
+        baseline = _BASELINE_STYLE.get(name)
+        style = {"color": "#8a929c", "ls": baseline} if baseline else {"lw": 2}
+        left.step(*_curve(result.errors.position), where="post", label=name, **style)
+        right.step(*_curve(result.errors.rotation_deg), where="post", label=name, **style)
+    left.set_xlabel(f"position error, {report.unit}")
+    right.set_xlabel("rotation error, °")
+    left.set_ylabel("share of images")
+    reference = report.methods[ORACLE].errors
+    limits = (reference.position, reference.rotation_deg)
+    for axes, oracle in zip((left, right), limits, strict=True):
+        # Twice the 95th percentile of the oracle shows what matters; the mean pose may leave it.
+        axes.set_xlim(0, max(2 * float(np.quantile(oracle, 0.95)), 1e-6))
+        axes.set_ylim(0, 1)
+        axes.grid(color="#e6e8eb", lw=0.6)
+        axes.set_axisbelow(True)
+    right.legend(loc="lower right", frameon=True, fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def _curve(errors: Errors) -> tuple[Errors, Errors]:
+    """A cumulative curve that starts at no error and no image."""
+    values, shares = cumulative_curve(errors)
+    return np.insert(values, 0, 0.0), np.insert(shares, 0, 0.0)
 
 
 def _title(report: Report, method: str | None) -> str:
