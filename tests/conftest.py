@@ -120,11 +120,11 @@ def tiny_run(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from relocal.training import TrainConfig, ViewConfig, train
 
     config = TrainConfig(
-        model=PoseNetConfig(dropout=0.0, width=256),
+        model=PoseNetConfig(pool="average", dropout=0.0, width=256),
         loss=LossConfig(name="posenet+frustum"),
-        view=ViewConfig(input_px=64, margin=1.5, jitter=0.2),
-        epochs=15,
-        batch_size=4,
+        view=ViewConfig(input_px=64, margin=1.5, augment="virtual", turn_deg=10.0, jitter=0.2),
+        epochs=30,
+        batch_size=8,
         lr=3e-3,
         freeze="all",
         precision="32-true",
@@ -141,6 +141,7 @@ def tiny_config(monkeypatch: pytest.MonkeyPatch) -> Any:
     from torch import nn
 
     from relocal.backbones import BACKBONES, Backbone, BackboneConfig, Preprocess
+    from relocal.losses import LossConfig
     from relocal.models import PoseNetConfig
     from relocal.training import TrainConfig, ViewConfig
 
@@ -158,9 +159,10 @@ def tiny_config(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setitem(BACKBONES, "tiny", backbone)
     return TrainConfig(
-        model=PoseNetConfig(width=32),
+        model=PoseNetConfig(pool="average", dropout=0.5, width=32),
         backbone=BackboneConfig(name="tiny", weights="none"),
-        view=ViewConfig(input_px=32),
+        loss=LossConfig(name="default+frustum"),
+        view=ViewConfig(input_px=32, augment="virtual"),
         epochs=3,
         batch_size=8,
         precision="32-true",

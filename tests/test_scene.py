@@ -294,7 +294,7 @@ def not_a_number(folder: Path) -> None:
         (cut_json, "scene.json.*not whole JSON"),
         (edited(splits=None), "scene.json"),
         (edited(splits=["seq-01/a.png"]), "scene.json"),
-        (edited(unit="feet"), "feet"),
+        (edited(unit="feet"), "unit: there is no 'feet'"),
         (edited(splits={"train": ["flat.png", "ghost.png"]}), "'train'.*ghost.png"),
         (
             edited(splits={"train": ["flat.png"], "test": ["flat.png"]}),

@@ -74,7 +74,7 @@ def test_it_overfits_eight_images(tiny_scene: Scene, tmp_path: Path) -> None:
         rotation_error_deg(truth, replace(truth, quaternion=centre.quaternion.expand(8, 4))).numpy()
     )
     config = TrainConfig(
-        model=PoseNetConfig(dropout=0.0, width=256),
+        model=PoseNetConfig(pool="average", dropout=0.0, width=256),
         loss=LossConfig(name="position+frustum"),
         view=ViewConfig(input_px=64, augment="none", jitter=0.0),
         epochs=25,

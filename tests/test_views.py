@@ -20,7 +20,7 @@ from relocal.training import ViewConfig
 from relocal.training.views import augmented_view, central_view, input_camera
 
 CAMERA = Camera.pinhole(120, 90, 100.0, 104.0, 61.3, 44.1)
-PLAIN = ViewConfig(input_px=72, margin=90 / 72, jitter=0.0)
+PLAIN = ViewConfig(input_px=72, margin=90 / 72, turn_deg=10.0, jitter=0.0)
 COUNT = 6
 
 

@@ -239,7 +239,9 @@ def draw_curves(report: Report, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _curve(errors: Errors) -> tuple[Errors, Errors]:
+def _curve(
+    errors: Errors,
+) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
     """A cumulative curve that starts at no error and no image."""
     values, shares = cumulative_curve(errors)
     return np.insert(values, 0, 0.0), np.insert(shares, 0, 0.0)

@@ -1,7 +1,7 @@
 """Localizers: ``localize(photo, camera=None) -> Estimate | None``, one file a way."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from relocal.camera import Camera
 from relocal.images import Source
@@ -9,6 +9,7 @@ from relocal.localizers.regressor import Regressor
 from relocal.types import Estimate
 
 
+@runtime_checkable
 class Localizer(Protocol):
     """What evaluation, serving and the command line ask of every way to localize."""
 

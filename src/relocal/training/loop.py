@@ -1,7 +1,9 @@
 """Training: Scene + model + loss -> Run."""
 
+import ctypes
 import logging
 import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +72,7 @@ def train(
         precision="32-true" if config.precision == "auto" else config.precision,
     )
     fabric.launch()
+    keep_freed_memory()
     fabric.seed_everything(config.seed, verbose=False)
     # First what is quick to refuse, then the images.
     model, loss = build_model(config), build_loss(config.loss)
@@ -310,6 +313,17 @@ def _with_precision(config: TrainConfig) -> TrainConfig:
     )
     fast = on_gpu or bf16_is_fast_on_cpu()
     return replace(config, precision="bf16-mixed" if fast else "32-true")
+
+
+def keep_freed_memory() -> None:
+    """Makes glibc keep freed blocks for the next step, which asks for the same sizes again.
+
+    Given back to the system, every block costs its page faults anew: a fifth of a step on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX: take large blocks from the heap, too
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and never shrink it
 
 
 def bf16_is_fast_on_cpu() -> bool:
