@@ -92,10 +92,9 @@ class Import:
 class Train:
     """Train a localizer on a scene's training images.
 
-    Example: relocal train scenes/heads --out runs/heads --loss default+frustum
+    Short names: --model (--model.name), --loss (--loss.name), --pretrained (--backbone.weights).
 
-    --model, --loss and --pretrained are short for --model.name, --loss.name and
-    --backbone.weights.
+    Example: relocal train scenes/heads --out runs/heads --loss default+frustum
     """
 
     scene: Positional[Path]
@@ -227,10 +226,15 @@ def parse(arguments: list[str]) -> Import | Train | Evaluate | Localize | Demo:
     """Turns arguments into a verb; a preset changes the defaults of train's options."""
     arguments = [_long(argument) for argument in arguments]
     preset = _preset(arguments)
-    start = Train(scene=tyro.MISSING, out=tyro.MISSING, config=preset)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Started(Train):
+        __doc__ = Train.__doc__
+        config: Annotated[TrainConfig, arg(name="")] = preset
+
     verbs = (
         Annotated[Import, subcommand("import")]
-        | Annotated[Train, subcommand("train", default=start)]
+        | Annotated[Started, subcommand("train")]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Localize, subcommand("localize")]
         | Annotated[Demo, subcommand("demo")]
