@@ -96,7 +96,10 @@ def test_photo_turned_by_exif_gives_the_answer_of_the_upright_one(
     localizer: Localizer, photo: Path, tiny_scene: Scene
 ) -> None:
     with Image.open(photo) as image:
-        upright, turned = image.convert("RGB"), image.convert("RGB").transpose(Image.ROTATE_90)
+        upright, turned = (
+            image.convert("RGB"),
+            image.convert("RGB").transpose(Image.Transpose.ROTATE_90),
+        )
     exif = Image.Exif()
     exif[ORIENTATION] = 6  # to be shown turned by a quarter, clockwise
     camera = tiny_scene.camera(0)

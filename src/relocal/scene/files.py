@@ -17,10 +17,10 @@ from typing import Any
 
 from PIL import ImageOps
 
-from relocal.errors import InputError
+from relocal.errors import InputError, unknown
 from relocal.images import decode, open_photo
 from relocal.scene.colmap import read_colmap, write_colmap
-from relocal.scene.scene import Scene, some
+from relocal.scene.scene import UNITS, Scene, some
 
 _JSON, _MODEL, _IMAGES = "scene.json", Path("sparse/0"), "images"
 _EXIF_ORIENTATION, _TURNED = 0x0112, range(2, 9)
@@ -116,6 +116,8 @@ def load_scene(folder: Path) -> Scene:
     if missing:
         raise InputError(f"{folder}: {len(missing)} images are missing: {some(missing)}.")
     try:
+        if about["unit"] not in UNITS:
+            raise unknown(f"{folder / _JSON}: unit", str(about["unit"]), UNITS)
         return Scene(
             name=about["name"],
             unit=about["unit"],

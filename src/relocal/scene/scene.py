@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from relocal.camera import Camera
-from relocal.errors import InputError, unknown
+from relocal.errors import InputError
 from relocal.pose import Pose
 
 UNITS = ("m", "unit")
@@ -74,8 +74,6 @@ class Scene:
             raise InputError(f"scene {self.name}: there are no images.")
         if self.poses.shape != (count,) or self.camera_index.shape != (count,):
             raise InputError(f"scene {self.name}: {count} images need as many poses and cameras.")
-        if self.unit not in UNITS:
-            raise unknown(f"scene {self.name}: unit", self.unit, UNITS)
         self._check_names()
         self._check_poses()
         self._check_splits()
