@@ -81,6 +81,7 @@ def check(label: str, names: dict[str, Any]) -> None:
 
 
 @pytest.mark.docs
+@pytest.mark.slow
 def test_readme_runs(tiny_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_room, tmp_path / "room")
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ from relocal.models import PoseNetConfig
 from relocal.pose import position_error, rotation_error_deg
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig, ViewConfig, load_run, loop, train
-from relocal.training.data import split_validation
+from relocal.training.data import TrainingData, split_validation
 from relocal.training.run import build_model
 
 WEIGHTS = "weights.safetensors"
@@ -66,6 +66,24 @@ def test_it_overfits_eight_images(tiny_scene: Scene, tmp_path: Path) -> None:
     last = rows_of(tmp_path / "run")[-1]
     assert last["train_position"] < start / 10
     assert last["train_rotation_deg"] < start_deg / 10
+
+
+def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
+    tiny_scene: Scene, tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    batch = TrainingData.batch
+
+    def watch(self: TrainingData, index: Tensor, *rest: Any) -> Any:
+        seen.extend(index.tolist())
+        return batch(self, index, *rest)
+
+    monkeypatch.setattr(TrainingData, "batch", watch)
+    train(tiny_scene, tmp_path / "run", tiny_config)
+    orders = [seen[start : start + 24] for start in range(0, 72, 24)]
+    assert len(seen) == 72
+    assert all(sorted(order) == tiny_scene.indices("train").tolist() for order in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
 
 
 # --- what is kept ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The command line: a verb a function of the library."""
 
+import io
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -210,6 +211,9 @@ class Demo:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a verb and exits with its code: 0 done, 2 nothing done, 3 some of several failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no °
     try:
         code = parse(arguments).run()
     except InputError as error:

@@ -9,15 +9,21 @@ from relocal.datasets.synthetic import read_synthetic
 from relocal.evaluation import Report, evaluate
 from relocal.localizers import Regressor
 from relocal.losses import LossConfig
+from relocal.models import PoseNetConfig
 from relocal.report import estimate_line, save_report
 from relocal.scene import load_scene
 from relocal.training import TrainConfig, ViewConfig, train
 
+# Photos taken on a few walks, not a video: so few must cover the room, not one path through it.
+DEMO_ROOM = RoomConfig(train_frames=100, train_lap_frames=25, test_lap_frames=60)
 DEMO_CONFIG = TrainConfig(
-    # Small pictures and few epochs: minutes on two cores.
-    loss=LossConfig(name="posenet+frustum"),
-    view=ViewConfig(input_px=128),
-    epochs=20,
+    # Small pictures and many passes: minutes on two cores.
+    model=PoseNetConfig(dropout=0.1),
+    loss=LossConfig(name="posenet+frustum", beta=1.0, gamma=0.5),
+    view=ViewConfig(input_px=96, turn_deg=8.0),
+    epochs=160,
+    batch_size=25,
+    backbone_lr=5e-4,
 )
 
 Progress = Callable[[int, int, str], None]
@@ -27,7 +33,7 @@ def demo(
     out: Path | str,
     progress: Progress = lambda done, total, text: None,
     config: TrainConfig = DEMO_CONFIG,
-    room: RoomConfig | None = None,
+    room: RoomConfig = DEMO_ROOM,
 ) -> tuple[Report, Path, str]:
     """Renders a room, imports it, trains, evaluates and localizes a photo.
 
@@ -37,7 +43,7 @@ def demo(
         out: Folder for everything that is made.
         progress: Called with steps done, steps in all, and what is being done.
         config: How to train.
-        room: What to render; None takes the default room.
+        room: What to render.
 
     Returns:
         The report, the path of its page, and the answer for the first test photo.

@@ -139,7 +139,9 @@ def evaluate(
     """
     scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
     if not isinstance(localizers, Mapping):
-        localizers = {Path(localizers).name: Regressor(Path(localizers))}
+        localizers = {Path(localizers).resolve().name: Regressor(Path(localizers))}
+    if taken := {ORACLE, MEAN, RETRIEVAL} & localizers.keys():
+        raise InputError(f"{taken.pop()!r} is the name of a baseline; rename the run's folder.")
     test, train = scene.indices(split), scene.indices("train")
     for name, localizer in localizers.items():
         _check_not_trained_on(name, localizer, scene, test)
@@ -263,6 +265,11 @@ def _check_not_trained_on(
         raise InputError(
             f"{name} was trained on the scene {run.scene!r}, this is {scene.name!r}: its poses "
             "would be in another world."
+        )
+    if scene.world(run.training_images) != run.world:
+        raise InputError(
+            f"{name} was trained on other poses of {scene.name!r} (another ground truth, unit or "
+            "import); two ground truths of one place differ and are never mixed."
         )
     seen = sorted(set(run.training_images) & {scene.images[i] for i in test.tolist()})
     if seen:

@@ -31,6 +31,8 @@ MIN_SIDE_PX = 16
 _CACHE_VERSION = 2
 _EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
 _FULL_FRAME_DIAGONAL_MM = 43.27
+_FOCAL_MM = (3.0, 3000.0)  # lenses that exist, as 35 mm equivalents
+_LEAST_SEEN = 0.05
 _TURNED_SIDEWAYS = (5, 6, 7, 8)
 _DEEP_MODES = ("I", "F")  # more than 8 bits a channel: a depth map, not a photo
 _DAMAGE = (OSError, ValueError, SyntaxError)  # what Pillow raises on damaged files
@@ -103,7 +105,7 @@ def exif_focal_px(source: Source) -> float | None:
     with open_photo(source) as image:
         focal_mm = _exif(image, _name(source)).get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
     # Cameras that do not know it write 0; damaged fields hold text, 0/0 or 1/0.
-    if not isinstance(focal_mm, Real) or not 0 < float(focal_mm) < math.inf:
+    if not isinstance(focal_mm, Real) or not _FOCAL_MM[0] <= float(focal_mm) <= _FOCAL_MM[1]:
         return None
     return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * math.hypot(*image.size)
 
@@ -227,12 +229,23 @@ def resample(
     """
     scale = (target.focal / camera.focal).tolist()
     size = (round(camera.width * scale[0]), round(camera.height * scale[1]))
+    if min(size) < 1:
+        raise InputError(
+            f"--camera: a focal length of {float(camera.focal.max()):g} pixels is not that of a "
+            f"photo of {camera.width} x {camera.height}; correct it."
+        )
     if size != (camera.width, camera.height) and max(scale) < 1.5:
         image = resize(image, *size)
         camera = camera.resized(*size)
     if _same_view(camera, target):
         return image
     grid = sampling_grid(camera, target)
+    seen = float((grid.abs() <= 1).all(-1).float().mean())
+    if seen < _LEAST_SEEN:
+        raise InputError(
+            f"--camera: by this camera the photo shows {100 * seen:.0f} % of what the localizer "
+            "looks at; correct it."
+        )
     warped = F.grid_sample(
         image[None].float(), grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -38,7 +38,7 @@ def save_report(report: Report, out: Path | str) -> Path:
     out = Path(out)
     with new_folder(out) as folder:
         write_json(folder / "report.json", report_to_json(report))
-        (folder / "report.md").write_text(report_to_markdown(report))
+        (folder / "report.md").write_text(report_to_markdown(report), "utf-8")
         draw_top_view(report, folder / TOP_VIEW)
         draw_curves(report, folder / CURVES)
     return out / "report.md"

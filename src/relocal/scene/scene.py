@@ -2,6 +2,7 @@
 
 import getpass
 import hashlib
+import json
 import os
 import tempfile
 from collections import Counter
@@ -21,6 +22,7 @@ from relocal.pose import Pose
 
 UNITS = ("m", "unit")
 MIN_DEPTH_OBSERVATIONS = 10
+_MAX_NORM_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class Scene:
             raise InputError(
                 f"scene {self.name}: poses that are not finite numbers, of {some(bad)}."
             )
+        off = (self.poses.quaternion.norm(dim=-1) - 1).abs() > _MAX_NORM_ERROR
+        if bool(off.any()):
+            bad = [self.images[i] for i in off.nonzero()[:, 0].tolist()]
+            raise InputError(f"scene {self.name}: rotations that are none, of {some(bad)}.")
 
     def _check_splits(self) -> None:
         known = set(self.images)
@@ -144,6 +150,16 @@ class Scene:
     def sequence(self, index: int) -> str:
         """The recording an image belongs to: the folder of its name."""
         return str(Path(self.images[index]).parent)
+
+    def world(self, names: tuple[str, ...]) -> str:
+        """Digest of the unit and the poses of some images: what a localizer's answers refer to."""
+        index = {name: i for i, name in enumerate(self.images)}
+        rows = [index[name] for name in names if name in index]
+        poses = self.poses[torch.tensor(rows, dtype=torch.long)].canonical()
+        values = torch.cat([poses.position, poses.quaternion], dim=1).double()
+        # Files round: what agrees to a millionth is the same.
+        text = json.dumps([self.unit, names, (values * 1e6).round().long().tolist()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def cache_folder(self) -> Path:
         """Where images made from this scene are kept: in its folder if that can be written to."""

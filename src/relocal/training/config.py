@@ -36,8 +36,8 @@ class ViewConfig:
     def __post_init__(self) -> None:
         if self.input_px < 32:
             raise InputError(f"--view.input-px: must be at least 32, not {self.input_px}.")
-        if self.margin < 1:
-            raise InputError(f"--view.margin: must be at least 1, not {self.margin}.")
+        if not 1 <= self.margin <= 4:
+            raise InputError(f"--view.margin: must be in [1, 4], not {self.margin}.")
         if not 0 <= self.jitter < 1:
             raise InputError(f"--view.jitter: must be in [0, 1), not {self.jitter}.")
         if not 0 <= self.turn_deg < 45:
@@ -85,10 +85,11 @@ class TrainConfig:
     """Nodes."""
 
     def __post_init__(self) -> None:
-        for option in ("epochs", "batch_size", "devices", "nodes"):
-            if getattr(self, option) < 1:
+        least = {"epochs": 1, "batch_size": 1, "devices": 1, "nodes": 1, "seed": 0}
+        for option, low in least.items():
+            if getattr(self, option) < low:
                 flag = option.replace("_", "-")
-                raise InputError(f"--{flag}: must be at least 1, not {getattr(self, option)}.")
+                raise InputError(f"--{flag}: must be at least {low}, not {getattr(self, option)}.")
         for option in ("lr", "backbone_lr", "weight_decay"):
             if not 0 <= getattr(self, option) < float("inf"):
                 flag = option.replace("_", "-")

@@ -84,7 +84,9 @@ def train(
         )
     model.fit_statistics(data.poses[data.train].to(torch.float32))
     run = data.run(out)
-    if fabric.is_global_zero:
+    if (out / files.CONFIG).is_file():
+        files.check_same_run(run)
+    elif fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / files.CONFIG, files.run_to_json(run))
         files.write_environment(out)
@@ -110,7 +112,7 @@ def fit(
     total = config.epochs * steps
     for epoch in range(start, config.epochs):
         # All randomness of an epoch follows from its number: a resumed run draws the same.
-        fabric.seed_everything(config.seed * 100_003 + epoch, verbose=False)
+        fabric.seed_everything((config.seed * 100_003 + epoch) % 2**32, verbose=False)
         generator = torch.Generator().manual_seed(torch.initial_seed())
         network.train()
         rows: list[tuple[float, Tensor, Tensor]] = []
@@ -121,7 +123,7 @@ def fit(
             prediction = network(images)
             values = batch_loss(loss, prediction, target, step / total)
             mean = values.mean()
-            check_finite(mean, data, index, config)
+            check_finite(mean, data, index, out)
             fabric.backward(mean)
             reduce_loss_gradients(fabric, loss)
             optimizer.step()
@@ -196,13 +198,13 @@ def reduce_loss_gradients(fabric: Any, loss: nn.Module) -> None:
                 parameter.grad = fabric.all_reduce(parameter.grad, reduce_op="mean")
 
 
-def check_finite(mean: Tensor, data: TrainingData, index: Tensor, config: TrainConfig) -> None:
+def check_finite(mean: Tensor, data: TrainingData, index: Tensor, out: Path) -> None:
     """Stops at a loss that is no number, and names the batch."""
     if not bool(torch.isfinite(mean)):
         names = [data.scene.images[i] for i in index.tolist()]
         raise InputError(
-            f"--loss {config.loss.name}: the loss is {float(mean.detach())} on a batch with "
-            f"{names[0]}; lower --lr, or look at these images and poses."
+            f"--loss {data.config.loss.name}: the loss is {float(mean.detach())} on a batch with "
+            f"{names[0]}. Look at these images and poses, or remove {out} and lower --lr."
         )
 
 

@@ -54,6 +54,8 @@ class Run:
     """Near, median and far depth of the scene, where known."""
     training_images: tuple[str, ...]
     """Names of the images that it was trained on."""
+    world: str
+    """Digest of their poses: labels of another ground truth are another world."""
 
     def model(self) -> PoseNet:
         """The trained network, in evaluation mode.
@@ -79,7 +81,10 @@ class Run:
         """Time that the epochs took, from ``metrics.jsonl``; None when it is not there."""
         path = self.folder / METRICS
         rows = path.read_text().splitlines() if path.is_file() else []
-        return sum(json.loads(row)["seconds"] for row in rows) if rows else None
+        try:
+            return sum(float(json.loads(row)["seconds"]) for row in rows) if rows else None
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 def build_model(config: TrainConfig, pretrained: bool = True) -> PoseNet:
@@ -129,6 +134,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "depth": depth,
         "train": run.config.to_json(),
         "training_images": list(run.training_images),
+        "world": run.world,
     }
 
 
@@ -150,6 +156,7 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
             photo_camera=Camera.from_json(content["photo_camera"]),
             depth=None if median is None else (_or_nan(near), median, _or_nan(far)),
             training_images=tuple(content["training_images"]),
+            world=content["world"],
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
@@ -158,6 +165,16 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def check_same_run(run: Run) -> None:
+    """Refuses to go on with a run that was begun on other images, poses or cameras."""
+    stored = read_json(run.folder / CONFIG)
+    if stored != json.loads(json.dumps(run_to_json(run))):
+        raise InputError(
+            f"{run.folder}: --resume needs the scene, split and poses that the run was begun "
+            "with; they are others now."
+        )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
