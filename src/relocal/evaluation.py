@@ -203,7 +203,7 @@ def regime_of(scene: Scene) -> str:
         return "interpolation (blocks of the same recording)"
     if rule.startswith("last:"):
         return "extrapolation (the end of the same recording)"
-    if rule.split()[0] in ("official", "sequence"):
+    if rule.split(" ")[0] in ("official", "sequence"):
         return "another recording"
     return f"as {rule} says"
 

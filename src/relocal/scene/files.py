@@ -102,12 +102,13 @@ def save_scene(scene: Scene, out: Path, progress: Progress = lambda done, total:
     return replace(scene, image_root=out / _IMAGES, folder=out)
 
 
-def load_scene(folder: Path) -> Scene:
+def load_scene(folder: Path | str) -> Scene:
     """Loads what ``save_scene`` wrote.
 
     Raises:
         InputError: If the folder is no scene or a part of it is missing or damaged.
     """
+    folder = Path(folder)
     if not (folder / _JSON).is_file():
         raise InputError(f"{folder}: this is no scene (it has no {_JSON}); make one with import.")
     about = read_json(folder / _JSON)

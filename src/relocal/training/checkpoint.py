@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from relocal.errors import InputError
 from relocal.scene.files import read_json, write_json
 from relocal.training import run as files
 
@@ -37,6 +38,20 @@ def load_checkpoint(
     """Restores a checkpoint in place, if there is one; returns the number of finished epochs."""
     if not (folder / "checkpoint.json").is_file():
         return 0
+    try:
+        return _restore(folder, model, loss, optimizer, ema)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{folder}: this checkpoint does not fit its run ({error!r:.200}); remove the run to "
+            "start again."
+        ) from error
+
+
+def _restore(
+    folder: Path, model: nn.Module, loss: nn.Module, optimizer: Any, ema: dict[str, Tensor]
+) -> int:
     about = read_json(folder / "checkpoint.json")
     tensors = files.read_tensors(folder / about["tensors"])
 

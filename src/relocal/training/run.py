@@ -107,12 +107,13 @@ def channels_last(model: M) -> M:
     return model
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path | str) -> Run:
     """Opens a run.
 
     Raises:
         InputError: If the folder is no run, or its training is not finished.
     """
+    folder = Path(folder)
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: this is no run (it has no {CONFIG}); make one with train.")
     if not (folder / WEIGHTS).is_file():
@@ -169,8 +170,9 @@ def _or_nan(value: float | None) -> float:
 
 def check_same_run(run: Run) -> None:
     """Refuses to go on with a run that was begun on other images, poses or cameras."""
-    stored = read_json(run.folder / CONFIG)
-    if stored != json.loads(json.dumps(run_to_json(run))):
+    stored, now = read_json(run.folder / CONFIG), json.loads(json.dumps(run_to_json(run)))
+    # The depth follows from the poses, but its last digit also from the order of the points.
+    if {**stored, "depth": None} != {**now, "depth": None}:
         raise InputError(
             f"{run.folder}: --resume needs the scene, split and poses that the run was begun "
             "with; they are others now."
