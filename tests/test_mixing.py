@@ -1,5 +1,6 @@
 """What must never be mixed: splits, ground truths, baselines and what is measured beside them."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,3 +82,29 @@ def test_camera_that_cannot_have_taken_the_photo_is_refused(camera: Any) -> None
     image = torch.zeros(3, 120, 160, dtype=torch.uint8)
     with pytest.raises(InputError, match="--camera"):
         resample(image, camera, Camera.pinhole(96, 72, 86.0, 86.0, 48.0, 36.0))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("camera", {"params": 5}),
+        ("camera", {"params": [-1.0, 100.0, 48.0, 36.0]}),
+        ("photo_camera", {"params": [float("inf"), 100.0, 48.0, 36.0]}),
+        ("window", {"width": 5000}),
+        ("window", {"width": float("inf")}),
+        ("unit", "parsec"),
+        ("world", None),
+    ],
+)
+def test_run_edited_to_nonsense_is_refused(
+    tiny_run: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    content = json.loads((run / "config.json").read_text())
+    if value is None:
+        del content[key]
+    else:
+        content[key] = {**content[key], **value} if isinstance(value, dict) else value
+    (run / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_run(run)

@@ -65,12 +65,15 @@ def train(
     out = Path(out)
     scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
     config = _resolve(config, out, resume)
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        precision="32-true" if config.precision == "auto" else config.precision,
-    )
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            precision="32-true" if config.precision == "auto" else config.precision,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"--accelerator {config.accelerator}: {error}") from error
     fabric.launch()
     keep_freed_memory()
     fabric.seed_everything(config.seed, verbose=False)

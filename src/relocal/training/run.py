@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from relocal.backbones import build_backbone
 from relocal.camera import Camera
-from relocal.errors import InputError
+from relocal.errors import InputError, unknown
 from relocal.models import MODELS, PoseNet
 from relocal.scene.files import read_json, write_json
+from relocal.scene.scene import UNITS
 from relocal.training.config import TrainConfig
 
 CONFIG, WEIGHTS, METRICS = "config.json", "weights.safetensors", "metrics.jsonl"
@@ -147,19 +148,27 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
     """
     try:
         near, median, far = content["depth"] or (None, None, None)
+        camera, window, photo_camera = (
+            Camera.from_json(content[key]).checked(key)
+            for key in ("camera", "window", "photo_camera")
+        )
+        if window.width > camera.width or window.height > camera.height:
+            raise InputError("the window is larger than the camera's image.")
+        if content["unit"] not in UNITS:
+            raise unknown("unit", str(content["unit"]), UNITS)
         return Run(
             folder=folder,
             config=TrainConfig.from_json(content["train"]),
             scene=content["scene"],
             unit=content["unit"],
-            camera=Camera.from_json(content["camera"]),
-            window=Camera.from_json(content["window"]),
-            photo_camera=Camera.from_json(content["photo_camera"]),
+            camera=camera,
+            window=window,
+            photo_camera=photo_camera,
             depth=None if median is None else (_or_nan(near), median, _or_nan(far)),
             training_images=tuple(content["training_images"]),
             world=content["world"],
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
         raise InputError(f"{folder / CONFIG}: is not what a run has ({reason}).") from error
 
