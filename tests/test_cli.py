@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import subprocess
@@ -106,12 +107,14 @@ def test_answers_stream_and_one_bad_photo_does_not_stop_the_others(
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "relocal", "localize", str(tiny_run)]
     command += [str(photos[0]), str(pipe), str(photos[1]), "--format", "tum"]
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
     )
     assert process.stdout is not None
-    # The second photo cannot be opened before somebody writes it: the first answer is there.
-    first = process.stdout.readline()
+    # The second photo cannot be opened before somebody writes it, and the first answer is there.
+    streamed, _, _ = select.select([process.stdout], [], [], 120)
+    first = process.stdout.readline() if streamed else ""
     pipe.write_bytes(b"no photo")
     out, error = process.communicate(timeout=300)
     assert first.startswith("0 ")
@@ -324,8 +327,17 @@ def test_unknown_names_are_refused_with_the_nearest(refused: Any, tiny_scene: Sc
 
 
 def test_existing_out_is_refused_at_once(
-    refused: Any, capture: Path, tiny_run: Path, tiny_scene: Scene, tmp_path: Path
+    refused: Any,
+    capture: Path,
+    tiny_run: Path,
+    tiny_scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def too_late(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("it was evaluated in vain")
+
+    monkeypatch.setattr(cli, "evaluate", too_late)
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "letter.txt").write_text("dear")
     refused(["scene", "exists already"], *importing(capture, tmp_path))
