@@ -15,8 +15,9 @@ from relocal.evaluation import ORACLE, evaluate
 from relocal.images import resample
 from relocal.losses import LossConfig
 from relocal.pose import Pose
-from relocal.scene import Scene
+from relocal.scene import Scene, load_scene
 from relocal.training import TrainConfig, load_run, train
+from relocal.training.run import WEIGHTS
 
 
 def test_run_cannot_go_on_with_train_and_test_exchanged(
@@ -108,3 +109,17 @@ def test_run_edited_to_nonsense_is_refused(
     (run / "config.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"config\.json"):
         load_run(run)
+
+
+def test_scene_without_its_provenance_is_refused(tiny_scene: Scene, tmp_path: Path) -> None:
+    assert tiny_scene.folder is not None
+    scene = shutil.copytree(tiny_scene.folder, tmp_path / "scene")
+    content = json.loads((scene / "scene.json").read_text())
+    (scene / "scene.json").write_text(json.dumps({**content, "provenance": None}))
+    with pytest.raises(InputError, match=r"scene\.json"):
+        load_scene(scene)
+
+
+def test_run_is_as_readable_as_its_other_files(tiny_run: Path) -> None:
+    modes = {(tiny_run / name).stat().st_mode & 0o44 for name in ("config.json", WEIGHTS)}
+    assert len(modes) == 1

@@ -68,7 +68,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: this is not whole JSON ({error}).") from error
 
 
@@ -129,7 +129,7 @@ def load_scene(folder: Path | str) -> Scene:
             poses=poses,
             splits={split: tuple(names) for split, names in about["splits"].items()},
             points=points,
-            provenance=about["provenance"],
+            provenance=dict(about["provenance"]),
             folder=folder,
         )
     except (KeyError, TypeError, AttributeError) as error:

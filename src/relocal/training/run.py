@@ -205,6 +205,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file aside and renames it."""
     partial = path.with_name(f".{path.name}.partial")
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    partial.chmod(0o644)  # safetensors makes it private, unlike the other files of a run
     partial.replace(path)
 
 
