@@ -164,6 +164,9 @@ def test_interrupted_training_says_how_to_go_on(
 
     monkeypatch.setattr(cli, "train", stop)
     code, _, error = call("train", "scenes/heads", "--out", "runs/heads")
+    assert (code, error) == (130, "relocal: stopped before the training began; nothing was made.\n")
+    monkeypatch.setattr(cli, "stored_config", lambda run: TrainConfig())
+    code, _, error = call("train", "scenes/heads", "--out", "runs/heads")
     assert code == 130
     assert "relocal train scenes/heads --out runs/heads --resume" in error
 
@@ -343,7 +346,9 @@ def test_existing_out_is_refused_at_once(
     refused(["scene", "exists already"], *importing(capture, tmp_path))
     out = ("--out", tmp_path / "scene")
     refused(["scene", "exists already"], "evaluate", tiny_run, tiny_scene.folder, *out)
-    refused(["scene", "is no run"], "train", tiny_scene.folder, *out)
+    refused(["scene", "exists already"], "train", tiny_scene.folder, *out)
+    out = ("--out", tmp_path / "scene" / "letter.txt" / "inside")
+    refused(["letter.txt", "cannot be made"], "evaluate", tiny_run, tiny_scene.folder, *out)
 
 
 def test_folder_that_is_no_scene_or_no_run_is_refused(

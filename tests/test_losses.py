@@ -1,7 +1,4 @@
-"""Laws of the losses: every entry of LOSSES, alone and with every coupled term and twin.
-
-A new entry is tested by existing; it only needs a slow twin in ``SLOW_BASES`` or ``RAYS``.
-"""
+"""Laws of every loss and term; a new entry only needs a slow twin in SLOW_BASES or RAYS."""
 
 import inspect
 import math
@@ -360,6 +357,8 @@ REFUSED = [
     ("default+frustrum", {}, "coupled term: .*'frustrum'. Did you mean frustum"),
     ("default+twin:sightlin", {}, "coupled term: .*'sightlin'. Did you mean sightline"),
     ("default+", {}, "coupled term: .*''. Known: frustum, sightline"),
+    ("twin:frustum", {}, r"added to a base loss: position\+twin:frustum"),
+    ("default+frustum+frustum", {}, "twice"),
     ("position", {"beta": 2.0}, r"^--loss\.beta: position"),
     ("rotation+frustum", {"match_sign": True}, r"^--loss\.match_sign: rotation\+frustum"),
     ("posenet", {"alpha": 1.0}, r"^--loss\.alpha: posenet"),
@@ -395,5 +394,5 @@ def test_loss_from_outside_is_built(target: Target, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(LOSSES, "mine", Mine)
     prediction = moved(target, torch.tensor([0.1, -0.5, 0.2]))
     assert_close(build("mine", beta=2.0)(prediction, target, 0.0), torch.ones(6))
-    with_term = build("mine+sightline", gamma=2.0)(prediction, target, 0.0)
-    assert_close(with_term, torch.full((6,), 0.5 + 2 * math.sqrt(0.3)))
+    loss = build("mine+sightline", gamma=2.0)
+    assert_close(loss(prediction, target, 0.0), torch.full((6,), 0.5 + 2 * math.sqrt(0.3)))

@@ -194,6 +194,10 @@ def without_focal(root: Path) -> None:
         (shared_fields(k1=None), "k1 = None"),
         (shared_fields(w="64"), "w = '64'"),
         (shared_fields(fl_y=-70.0), "focal lengths positive"),
+        (shared_fields(w=-3), "transforms.json: 1.png has -3 x 48"),
+        (shared_fields(fl_x=10**400), "fl_x = 1000.*finite"),
+        (last_frame(transform_matrix=[[10**400] * 4] * 4), "2.png: transform_matrix"),
+        (lambda root: (root / "transforms.json").write_text("[" * 10**5), "not whole JSON"),
         (without_focal, "neither fl_x nor camera_angle_x"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from relocal import cli
 from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.scene import Scene
@@ -53,7 +54,7 @@ def test_interrupted_training_resumes_bit_for_bit(
     out = tmp_path / "parts"
     for done in (2, 4, 9, 12):  # in epochs 1, 2, 3 and 4, which have 3 steps each
         with pytest.raises(KeyboardInterrupt):
-            train(tiny_scene, out, config, resume=True, report=stop_at(done))
+            train(tiny_scene, out, config, resume=out.exists(), report=stop_at(done))
         assert not (out / WEIGHTS).exists()
     assert (out / "checkpoint").is_dir()
     resumed = train(tiny_scene, out, resume=True)
@@ -127,7 +128,18 @@ def test_resuming_with_other_options_is_refused(
     with pytest.raises(InputError, match="holds an unfinished run; go on with --resume"):
         train(tiny_scene, out, tiny_config)
     assert (out / "config.json").read_bytes() == before
-    train(tiny_scene, out, TrainConfig(), resume=True)  # what the command line gives: no options
+    with pytest.raises(InputError, match="there is no run to go on with"):
+        train(tiny_scene, tmp_path / "other", tiny_config, resume=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_resuming_starts_from_the_options_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "stored_config", lambda run: TrainConfig(epochs=7, seed=3))
+    resume = ["train", "scene", "--out", "run", "--resume"]
+    for options, epochs in (([], 7), (["--epochs", "30"], 30)):  # 30 is also the plain default
+        verb = cli.parse([*resume, *options])
+        assert isinstance(verb, cli.Train)
+        assert verb.config == TrainConfig(epochs=epochs, seed=3)
 
 
 def test_folder_that_is_not_new_is_refused(
@@ -138,6 +150,6 @@ def test_folder_that_is_not_new_is_refused(
             train(tiny_scene, tiny_run, tiny_config, resume=resume)
     (tmp_path / "letter.txt").write_text("dear")
     for out in (tmp_path, tmp_path / "letter.txt"):
-        with pytest.raises(InputError, match="is no run"):
+        with pytest.raises(InputError, match="exists already"):
             train(tiny_scene, out, tiny_config)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]

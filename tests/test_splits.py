@@ -154,7 +154,9 @@ def test_exact_name_comes_before_another_suffix(scene_of: SceneOf, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"train": ["seq-01/frame-000000', "not a JSON file"),
+        ('{"train": ["seq-01/frame-000000', "mine.json: this is not whole JSON"),
+        ("[" * 100_000, "mine.json: this is not whole JSON"),
+        ('{"train": [""], "test": []}', "1 images in train"),
         ('{"train": ["seq-01/frame-000000.png"]}', "not a JSON file.*'test'"),
         ("[1, 2]", "not a JSON file"),
         ('{"train": null, "test": []}', "not a JSON file"),

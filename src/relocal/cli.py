@@ -30,7 +30,8 @@ from relocal.errors import InputError, unknown
 from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
-from relocal.training import PRESETS, TrainConfig, train
+from relocal.scene.files import check_new
+from relocal.training import PRESETS, TrainConfig, stored_config, train
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 LOG_EVERY_S = 30
@@ -114,10 +115,11 @@ class Train:
             with progress_bar() as report:
                 train(self.scene, self.out, self.config, resume=self.resume, report=report)
         except KeyboardInterrupt:
-            warn(
-                "stopped; finished epochs are kept. Go on with: "
-                f"relocal train {self.scene} --out {self.out} --resume"
-            )
+            if stored_config(self.out) is None:
+                warn("stopped before the training began; nothing was made.")
+            else:
+                again = f"relocal train {self.scene} --out {self.out} --resume"
+                warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
         print(f"{self.out}: trained.")
         return 0
@@ -139,8 +141,7 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluates, prints the table and says where the report is."""
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise InputError(f"--out {self.out}: exists already; give another or remove it first.")
+        check_new(self.out)
         with progress_bar() as report:
             result = evaluate(self.run_folder, self.scene, progress=report)
         page = save_report(result, self.out)
@@ -226,15 +227,27 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def parse(arguments: list[str]) -> Import | Train | Evaluate | Localize | Demo:
-    """Turns arguments into a verb; a preset changes the defaults of train's options."""
-    arguments = [_long(argument) for argument in arguments]
-    preset = _preset(arguments)
+Verb = Import | Train | Evaluate | Localize | Demo
 
+
+def parse(arguments: list[str]) -> Verb:
+    """Turns arguments into a verb.
+
+    A preset changes the defaults of train's options; for a run that is resumed they are its own,
+    so that an option which would change it stands out.
+    """
+    arguments = [_long(argument) for argument in arguments]
+    verb = _parse(arguments, _preset(arguments))
+    if isinstance(verb, Train) and verb.resume and (old := stored_config(verb.out)) is not None:
+        return _parse(arguments, old)
+    return verb
+
+
+def _parse(arguments: list[str], options: TrainConfig) -> Verb:
     @dataclass(frozen=True, kw_only=True)
     class Started(Train):
         __doc__ = Train.__doc__
-        config: Annotated[TrainConfig, arg(name="")] = preset
+        config: Annotated[TrainConfig, arg(name="")] = options
 
     verbs = (
         Annotated[Import, subcommand("import")]
@@ -277,6 +290,7 @@ def parse_camera(text: str) -> Camera:
         InputError: If it is no camera.
     """
     model, *numbers = text.split(",")
+    model = model.strip().upper()
     if model not in CAMERA_MODELS:
         raise unknown("--camera", model, CAMERA_MODELS)
     try:

@@ -259,8 +259,15 @@ def build_loss(config: LossConfig) -> nn.Module:
         InputError: If a part of the name is not known, or an option is given that no part takes.
     """
     base_name, *term_names = config.name.split("+")
+    if base_name.removeprefix("twin:") in COUPLED:
+        raise InputError(
+            f"--loss {config.name}: {base_name} is a coupled term, added to a base loss: "
+            f"position+{config.name}."
+        )
     if base_name not in LOSSES:
         raise unknown("--loss", base_name, LOSSES)
+    if len(set(term_names)) < len(term_names):
+        raise InputError(f"--loss {config.name}: a term stands there twice; --loss.gamma weighs.")
     skip = ("name", "gamma", "depth")
     options = {k: v for k, v in asdict(config).items() if k not in skip and v is not None}
     used: set[str] = set()

@@ -299,7 +299,8 @@ def estimate_line(estimate: Estimate, photo: str, index: int, form: Format) -> s
         estimate: The answer.
         photo: The photo's name, as the user wrote it.
         index: Its number in the list, which TUM's format has for a time stamp.
-        form: ``text``; ``json``; ``colmap``: name qw qx qy qz tx ty tz, cam_from_world; ``tum``:
+        form: ``text``; ``json``; ``colmap``: name qw qx qy qz tx ty tz, cam_from_world, where the
+            name is all before the last seven numbers; ``tum``:
             index tx ty tz qx qy qz qw, world_from_cam.
     """
     pose = estimate.pose.canonical()

@@ -10,6 +10,7 @@ from relocal.datasets.seven_scenes import read_seven_scenes
 from relocal.datasets.synthetic import read_synthetic
 from relocal.errors import InputError, unknown
 from relocal.scene import Scene, apply_split, save_scene
+from relocal.scene.files import check_new
 
 Progress = Callable[[int, int, str], None]
 
@@ -19,7 +20,7 @@ def import_scene(
     path: Path | str,
     out: Path | str,
     *,
-    labels: Path | None = None,
+    labels: Path | str | None = None,
     split: str | None = None,
     fold: int | None = None,
     unit: str | None = None,
@@ -48,9 +49,13 @@ def import_scene(
     if reader not in DATASETS:
         raise unknown("READER", reader, DATASETS)
     read, out = DATASETS[reader], Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out}: exists already; give another or remove it first.")
-    scene = read(Path(path), **_options(reader, read, progress, labels=labels, unit=unit))
+    check_new(out)
+    scene = read(
+        Path(path),
+        **_options(
+            reader, read, progress, labels=None if labels is None else Path(labels), unit=unit
+        ),
+    )
     if split is not None:
         scene = apply_split(scene, split, fold)
     elif fold is not None:

@@ -4,7 +4,6 @@ OpenGL cameras look along -z with y up; ours look along +z with y down. Turning 
 about its x axis by half a turn (columns 1 and 2 negated) goes from one to the other.
 """
 
-import json
 import math
 import os
 import re
@@ -20,6 +19,7 @@ from relocal.errors import InputError, unknown
 from relocal.images import upright_size
 from relocal.pose import Pose
 from relocal.scene import Scene
+from relocal.scene.files import read_json
 from relocal.scene.scene import UNITS, some
 
 _SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
@@ -78,10 +78,7 @@ def read_nerfstudio(path: Path, unit: str = "unit") -> Scene:
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; is this a nerfstudio folder?")
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: this is not whole JSON ({error}).") from error
+    content = read_json(file)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
         raise InputError(f"{file}: has no list of frames.")
@@ -112,8 +109,13 @@ def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int,
 
     def number(key: str, default: float = 0.0) -> float:
         value = frame.get(key, default)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"{file}: {name} has {key} = {value!r}, which is not a finite number.")
+        try:
+            finite = isinstance(value, int | float) and math.isfinite(value)
+        except OverflowError:  # a whole number beyond floats
+            finite = False
+        if not finite:
+            shown = repr(value)[:40]
+            raise InputError(f"{file}: {name} has {key} = {shown}, which is not a finite number.")
         return float(value)
 
     model = frame.get("camera_model", "OPENCV")
@@ -125,6 +127,8 @@ def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int,
         )
     if {"w", "h"} <= frame.keys():
         width, height = int(number("w")), int(number("h"))
+        if min(width, height) < 1:
+            raise InputError(f"{file}: {name} has {width} x {height} pixels (w, h).")
     else:
         width, height = upright_size(file.parent / name)
     fx = number("fl_x") or _focal_of_angle(width, number("camera_angle_x"))
@@ -144,7 +148,7 @@ def _world_from_cam(file: Path, frame: dict[str, Any]) -> np.ndarray:
     where = f"{file}: {frame['file_path']}"
     try:
         opengl = np.array(frame["transform_matrix"], dtype=np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: transform_matrix is not 4 x 4 numbers.") from error
     if opengl.shape == (3, 4):
         opengl = np.vstack([opengl, [0, 0, 0, 1]])

@@ -35,13 +35,8 @@ def new_folder(out: Path) -> Generator[Path]:
     Raises:
         InputError: If ``out`` exists already or cannot be made.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists already; give another --out or remove it first.")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}).") from error
+    check_new(out)
+    partial = _beside(out)
     try:
         partial.chmod(0o755)  # mkdtemp makes a private folder
         yield partial
@@ -49,6 +44,26 @@ def new_folder(out: Path) -> Generator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def check_new(out: Path) -> None:
+    """Refuses a folder that exists or cannot be made, before any work is done for it.
+
+    Raises:
+        InputError: If ``out`` is not new, or cannot be made.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: exists already; give another or remove it first.")
+    _beside(out).rmdir()
+
+
+def _beside(out: Path) -> Path:
+    """An empty hidden folder on the same disk, to be renamed to ``out``."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made ({error.strerror}).") from error
 
 
 def write_json(path: Path, value: Any) -> None:

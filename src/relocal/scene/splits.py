@@ -3,13 +3,13 @@
 A split is a rule, so that anyone can make it again; a file is only a rule's output.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from relocal.errors import InputError
+from relocal.scene.files import read_json
 from relocal.scene.scene import Scene, some
 
 _BLOCKS = re.compile(r"blocks:(\d+)/(\d+)/(\d+)")
@@ -151,9 +151,9 @@ def _per_sequence(scene: Scene, rule: Callable[[Sequence[str]], Parts]) -> Split
 def _read_split_file(scene: Scene, path: Path) -> Splits:
     """Reads ``{"train": [...], "test": [...]}``; names may have another image suffix."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         lists = {part: [str(name) for name in content[part]] for part in ("train", "test")}
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(
             f"--split {path}: this is not a JSON file with lists train and test ({error!r})."
         ) from error
@@ -172,4 +172,4 @@ def _read_split_file(scene: Scene, path: Path) -> Splits:
 
 
 def _stem(name: str) -> str:
-    return str(Path(name).with_suffix(""))
+    return re.sub(r"\.\w+$", "", name)

@@ -9,11 +9,17 @@ from relocal.errors import InputError, unknown
 from relocal.losses import LossConfig
 from relocal.models import MODELS, PoseNetConfig
 
-Freeze = Literal["none", "stem", "all"]
 Shape = Literal["square", "full"]
 Augment = Literal["crop", "virtual", "none"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def _check_words(config: object, prefix: str, words: dict[str, Any]) -> None:
+    """Refuses an option whose value is none of its words, which only the CLI checks by itself."""
+    for option, known in words.items():
+        if getattr(config, option) not in get_args(known):
+            raise unknown(f"--{prefix}{option}", getattr(config, option), get_args(known))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +48,7 @@ class ViewConfig:
             raise InputError(f"--view.jitter: must be in [0, 1), not {self.jitter}.")
         if not 0 <= self.turn_deg < 45:
             raise InputError(f"--view.turn-deg: must be in [0, 45), not {self.turn_deg}.")
-        for option, known in (("shape", Shape), ("augment", Augment)):
-            if getattr(self, option) not in get_args(known):
-                raise unknown(f"--view.{option}", getattr(self, option), get_args(known))
+        _check_words(self, "view.", {"shape": Shape, "augment": Augment})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +101,8 @@ class TrainConfig:
         for option in ("warmup", "ema_decay"):
             if not 0 <= getattr(self, option) < 1:
                 raise InputError(f"--{option.replace('_', '-')}: must be in [0, 1).")
-        words = {"freeze": Freeze, "precision": Precision, "accelerator": Accelerator}
-        for option, known in words.items():
-            if getattr(self, option) not in get_args(known):
-                raise unknown(f"--{option}", getattr(self, option), get_args(known))
+        words = {"freeze": Stage, "precision": Precision, "accelerator": Accelerator}
+        _check_words(self, "", words)
         if self.model.name not in MODELS:
             raise unknown("--model", self.model.name, MODELS)
 

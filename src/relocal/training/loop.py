@@ -21,7 +21,7 @@ from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene import Scene, load_scene
-from relocal.scene.files import read_json, write_json
+from relocal.scene.files import check_new, write_json
 from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
@@ -295,19 +295,17 @@ def _resolve(config: TrainConfig | None, out: Path, resume: bool) -> TrainConfig
     stored = out / files.CONFIG
     if (out / files.WEIGHTS).is_file():
         raise InputError(f"{out}: this run is finished; give another --out.")
-    if stored.is_file() and not resume:
+    old = files.stored_config(out)
+    if old is None:
+        if resume:
+            raise InputError(f"{out}: there is no run to go on with; leave out --resume.")
+        check_new(out)
+        return _with_precision(config or TrainConfig())
+    if not resume:
         raise InputError(f"{out}: holds an unfinished run; go on with --resume, or remove it.")
-    if out.exists() and not stored.is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists already and is no run; give another --out.")
-    if resume and stored.is_file():
-        old = files.run_from_json(out, read_json(stored)).config
-        asked = _with_precision(config) if config is not None else old
-        if asked not in (old, _with_precision(TrainConfig())):
-            raise InputError(
-                f"{out}: --resume goes on with the options of {stored}; give no others."
-            )
-        return old
-    return _with_precision(config or TrainConfig())
+    if config is not None and _with_precision(config) != old:
+        raise InputError(f"{out}: --resume goes on with the options of {stored}; give no others.")
+    return old
 
 
 def _with_precision(config: TrainConfig) -> TrainConfig:

@@ -123,6 +123,17 @@ def load_run(folder: Path | str) -> Run:
     return run_from_json(folder, read_json(folder / CONFIG))
 
 
+def stored_config(folder: Path) -> TrainConfig | None:
+    """The options of a run, finished or not; None when the folder holds none.
+
+    Raises:
+        InputError: If its ``config.json`` is damaged.
+    """
+    if not (folder / CONFIG).is_file():
+        return None
+    return run_from_json(folder, read_json(folder / CONFIG)).config
+
+
 def run_to_json(run: Run) -> dict[str, Any]:
     """What ``config.json`` holds; near and far depths that are not known are null."""
     depth = None if run.depth is None else [d if math.isfinite(d) else None for d in run.depth]
