@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from relocal.pose import (
-    ROTATIONS,
     Pose,
     in_hemisphere,
     matrix_to_quaternion,
@@ -357,41 +356,3 @@ def test_position_error_is_the_distance_of_centres(ab: tuple[Pose, Pose]) -> Non
     a, b = ab
     expected = np.linalg.norm(a.position.numpy() - b.position.numpy(), axis=-1)
     np.testing.assert_allclose(position_error(a, b), expected)
-
-
-# Every way to write a rotation as network outputs.
-
-
-every_rotation = pytest.mark.parametrize("rotation", ROTATIONS)
-
-
-@every_rotation
-@given(a=poses())
-def test_decode_undoes_encode(rotation: str, a: tuple[Pose]) -> None:
-    entry, q = ROTATIONS[rotation], a[0].quaternion
-    assert entry.encode(q).shape == (*a[0].shape, entry.size)
-    assert_same(Pose(a[0].position, entry.decode(entry.encode(q))), a[0])
-    assert_same(Pose(a[0].position, entry.decode(entry.encode(-q))), a[0])
-
-
-@every_rotation
-@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-3, 1.0, 1e3]))
-def test_decode_gives_unit_quaternions_and_finite_gradients(
-    rotation: str, seed: int, scale: float
-) -> None:
-    entry = ROTATIONS[rotation]
-    generator = torch.Generator().manual_seed(seed)
-    raw = scale * torch.randn(7, entry.size, generator=generator)
-    assert_close(entry.decode(raw).norm(dim=-1), torch.ones(7))
-    assert gradient(entry.decode, raw).isfinite().all()
-
-
-@every_rotation
-@pytest.mark.parametrize("q", [IDENTITY, *HALF_TURNS])
-def test_decode_has_finite_gradients_at_the_ends(rotation: str, q: list[float]) -> None:
-    entry = ROTATIONS[rotation]
-    raw = entry.encode(torch.tensor(q, dtype=torch.float64))
-    weights = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
-    slope = gradient(lambda x: entry.decode(x) * weights, raw)
-    assert slope.isfinite().all()
-    assert slope.abs().max() > 0.1

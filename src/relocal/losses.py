@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from relocal.errors import InputError, unknown
-from relocal.pose import in_hemisphere, rotation_angle, safe_norm
+from relocal.pose import ROTATIONS, in_hemisphere, rotation_angle, safe_norm
 from relocal.types import Prediction, Target
 
 Form = Literal["norm", "squared"]
@@ -54,7 +54,8 @@ class Default(Loss):
         raw = prediction.rotation_name == "quaternion"
         estimate = prediction.rotation if raw else prediction.pose().quaternion
         position = (prediction.position - target.pose.position).square().mean(-1)
-        rotation = (estimate - label_of(estimate, target, self.match_sign)).square().mean(-1)
+        label = label_of(estimate, prediction, target, self.match_sign)
+        rotation = (estimate - label).square().mean(-1)
         return self.alpha * position + self.beta * rotation
 
 
@@ -74,7 +75,7 @@ class PoseNet(Loss):
         """The loss of each sample."""
         estimate = prediction.pose().quaternion
         position = safe_norm(prediction.position - target.pose.position)
-        rotation = safe_norm(estimate - label_of(estimate, target, self.match_sign))
+        rotation = safe_norm(estimate - label_of(estimate, prediction, target, self.match_sign))
         return position + self.beta * rotation
 
 
@@ -116,21 +117,25 @@ class Homoscedastic(Loss):
         """The loss of each sample."""
         estimate = prediction.pose().quaternion
         position = (prediction.position - target.pose.position).abs().sum(-1)
-        rotation = (estimate - label_of(estimate, target, self.match_sign)).abs().sum(-1)
+        label = label_of(estimate, prediction, target, self.match_sign)
+        rotation = (estimate - label).abs().sum(-1)
         return (
             torch.exp(-self.s_x) * position + self.s_x + torch.exp(-self.s_q) * rotation + self.s_q
         )
 
 
 def label_of(
-    estimate: Float[Tensor, "B 4"], target: Target, match_sign: bool
+    estimate: Float[Tensor, "B 4"], prediction: Prediction, target: Target, match_sign: bool
 ) -> Float[Tensor, "B 4"]:
     """The label quaternion with the sign that the estimate is compared to.
 
     By default the sign is fixed by the training mean rotation, so that one orientation always has
-    the same label; with ``match_sign`` it is the estimate's own side.
+    the same label. With ``match_sign`` it is the estimate's own side, as always where the network
+    writes a rotation that has no sign.
     """
-    return in_hemisphere(target.quaternion, estimate.detach()) if match_sign else target.quaternion
+    if match_sign or not ROTATIONS[prediction.rotation_name].signed:
+        return in_hemisphere(target.quaternion, estimate.detach())
+    return target.quaternion
 
 
 class PointDistance(Loss):

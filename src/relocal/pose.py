@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def safe_norm(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
@@ -235,12 +236,90 @@ class RotationParameters:
     """(*batch, size) parameters -> (*batch, 4) unit quaternions."""
     encode: Callable[[Tensor], Tensor]
     """(*batch, 4) unit quaternions -> (*batch, size) parameters of the same rotation."""
+    signed: bool
+    """Whether q and -q are different parameters; a matrix has only one."""
 
 
 def _normalised(q: Tensor) -> Tensor:
     return Pose.from_quaternion(q[..., :3], q).quaternion
 
 
+def quaternion_exp(half: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternions of half rotation vectors: the axis times half the angle in radians."""
+    angle = safe_norm(half)[..., None]
+    ratio = torch.where(angle > 0, angle.sin() / torch.where(angle > 0, angle, 1.0), 1.0)
+    return torch.cat([angle.cos(), half * ratio], dim=-1)
+
+
+def quaternion_log(q: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
+    """Half rotation vectors of unit quaternions, at most π/2 long; q and -q give the same."""
+    q = in_hemisphere(q)
+    sine = safe_norm(q[..., 1:])[..., None]
+    # angle / sine is 1 at zero, where both vanish.
+    ratio = torch.where(sine > 0, torch.atan2(sine, q[..., :1]) / sine.clamp(min=1e-30), 1.0)
+    return q[..., 1:] * ratio
+
+
+def _from_6d(columns: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4"]:
+    """Gram and Schmidt on the first two columns of a matrix (Zhou et al. 2019, equation 15).
+
+    Where they are parallel, or nothing, an arbitrary direction takes the place of what is missing.
+    """
+    first, second = columns[..., :3], columns[..., 3:]
+    x = _unit(first, first.new_tensor([1.0, 0.0, 0.0]).expand_as(first))
+    # Any direction that is not x serves where the second column tells none.
+    spare = F.one_hot(x.abs().argmin(-1), 3).to(x)
+    y = _unit(_rejected(second, x), _rejected(spare, x))
+    y = y / safe_norm(y)[..., None]
+    return matrix_to_quaternion(torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1))
+
+
+def _rejected(v: Tensor, axis: Tensor) -> Tensor:
+    """The part of v that is at right angles to a unit axis."""
+    return v - (axis * v).sum(-1, keepdim=True) * axis
+
+
+def _unit(v: Tensor, otherwise: Tensor) -> Tensor:
+    length = safe_norm(v)[..., None]
+    tiny = length < 1e-12
+    return torch.where(tiny, otherwise, v / torch.where(tiny, 1.0, length))
+
+
+def _to_6d(q: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 6"]:
+    return quaternion_to_matrix(q)[..., :2].mT.flatten(-2)
+
+
+def _from_9d(entries: Float[Tensor, "*batch 9"]) -> Float[Tensor, "*batch 4"]:
+    return matrix_to_quaternion(nearest_rotation(entries.unflatten(-1, (3, 3))))
+
+
+def _to_9d(q: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 9"]:
+    return quaternion_to_matrix(q).flatten(-2)
+
+
+def nearest_rotation(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation nearest to a matrix in the Frobenius norm (Levinson et al. 2020).
+
+    With M = U S Vᵀ it is U diag(1, 1, det(U Vᵀ)) Vᵀ. Its differential, with A = Uᵀ dM V (the sign
+    in V and S), is U ((A - Aᵀ) / (s_i + s_j)) Vᵀ: finite at every rotation, where the derivative of
+    the SVD itself divides by s_i - s_j = 0. First derivatives only.
+    """
+    with torch.no_grad():
+        u, s, vt = torch.linalg.svd(matrix)
+        sign = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
+        last = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
+        s, vt = s * last, vt * last[..., None]
+        # Zero only where the nearest rotation is not unique; a bound keeps the step finite there.
+        weight = 1 / (s[..., :, None] + s[..., None, :]).clamp(min=1e-6)
+    a = u.mT @ matrix @ vt.mT
+    change = u @ ((a - a.mT) * weight) @ vt
+    return u @ vt + (change - change.detach())
+
+
 ROTATIONS: dict[str, RotationParameters] = {
-    "quaternion": RotationParameters(size=4, decode=_normalised, encode=in_hemisphere),
+    "quaternion": RotationParameters(4, decode=_normalised, encode=in_hemisphere, signed=True),
+    "log_quaternion": RotationParameters(3, quaternion_exp, quaternion_log, signed=True),
+    "6d": RotationParameters(6, _from_6d, _to_6d, signed=False),
+    "9d": RotationParameters(9, _from_9d, _to_9d, signed=False),
 }
+"""PoseNet's quaternion, MapNet's logarithm of it, and the two that are continuous everywhere."""

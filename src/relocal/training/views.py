@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from relocal.camera import Camera
-from relocal.pose import Pose
+from relocal.pose import Pose, quaternion_exp
 from relocal.training.config import ViewConfig
 
 
@@ -81,7 +81,7 @@ def _virtual_camera(
     device, count = images.device, len(images)
     limit = math.radians(config.turn_deg)
     turn = _uniform((count, 3), -limit, limit, generator, device)
-    old_from_new = Pose(torch.zeros_like(turn), rotation_vector_quaternion(turn))
+    old_from_new = Pose(torch.zeros_like(turn), quaternion_exp(turn / 2))
     rays = window.to(device).unproject(_pixel_centres(window, device)).float()
     # The homography of a turn on the spot: K R applied to the rays of the turned camera.
     homography = camera.matrix().to(rays) @ old_from_new.rotation  # (B, 3, 3)
@@ -140,10 +140,3 @@ def _pixel_centres(camera: Camera, device: torch.device) -> Tensor:
 
 def _expanded(camera: Camera, count: int) -> Camera:
     return Camera(camera.model, camera.width, camera.height, camera.params.expand(count, -1))
-
-
-def rotation_vector_quaternion(v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
-    """Unit quaternions of rotation vectors (axis times angle in radians)."""
-    half = v.norm(dim=-1, keepdim=True) / 2
-    # sinc keeps sin(half) / half finite at zero; torch's sinc(x) is sin(πx) / (πx).
-    return torch.cat([half.cos(), v / 2 * torch.sinc(half / math.pi)], dim=-1)
