@@ -304,6 +304,12 @@ def nearest_rotation(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*bat
     in V and S), is U ((A - Aᵀ) / (s_i + s_j)) Vᵀ: finite at every rotation, where the derivative of
     the SVD itself divides by s_i - s_j = 0. First derivatives only.
     """
+    # Autocast would multiply these in bfloat16, which has three digits.
+    with torch.autocast(matrix.device.type, enabled=False):
+        return _nearest_rotation(matrix)
+
+
+def _nearest_rotation(matrix: Tensor) -> Tensor:
     with torch.no_grad():
         u, s, vt = torch.linalg.svd(matrix)
         sign = torch.where(torch.linalg.det(u @ vt) < 0, -1.0, 1.0)
