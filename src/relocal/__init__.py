@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from relocal.pose import ROTATIONS, Pose
     from relocal.report import plain_table, save_report
     from relocal.scene import Scene, load_scene, save_scene
+    from relocal.sfm import TriangulateConfig, triangulate
     from relocal.training import PRESETS, Run, TrainConfig, ViewConfig, load_run, train
     from relocal.types import Estimate, Prediction, Target
 
@@ -39,6 +40,7 @@ _HOME = {
     "pose": ("ROTATIONS", "Pose"),
     "report": ("plain_table", "save_report"),
     "scene": ("Scene", "load_scene", "save_scene"),
+    "sfm": ("TriangulateConfig", "triangulate"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),
 }

@@ -31,6 +31,7 @@ from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene.files import check_new
+from relocal.sfm import TriangulateConfig, triangulate
 from relocal.training import PRESETS, TrainConfig, stored_config, train
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
@@ -52,19 +53,21 @@ class Import:
     """
 
     reader: Positional[str]
-    """What the folder holds: 7scenes, nerfstudio, synthetic."""
+    """What the folder holds: 7scenes, cambridge, colmap, nerfstudio, synthetic."""
     folder: Positional[Path]
     """The folder to read; synthetic renders it when it does not exist."""
     out: Path
     """The scene to make."""
     labels: Path | None = None
     """Poses from a file instead of the dataset's own (7scenes)."""
+    images: Path | None = None
+    """Folder of the images, where it is not beside the model (colmap)."""
     split: str | None = None
     """official, sequence, blocks:40/5/5, last:25%, or a JSON file; official where there is one."""
     fold: int | None = None
     """Which block of five, or which sequence, is test; the last by default."""
     unit: Literal["m", "unit"] | None = None
-    """m says that the poses are metric (nerfstudio)."""
+    """m says that the poses are metric (nerfstudio, colmap)."""
 
     def run(self) -> int:
         """Imports and says what was found."""
@@ -74,6 +77,7 @@ class Import:
                 self.folder,
                 self.out,
                 labels=self.labels,
+                images=self.images,
                 split=self.split,
                 fold=self.fold,
                 unit=self.unit,
@@ -87,6 +91,41 @@ class Import:
         parts = ", ".join(f"{len(names)} {split}" for split, names in scene.splits.items())
         points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
         print(f"{self.out}: {len(scene)} images ({parts}), unit {scene.unit}, {points}.")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triangulate:
+    """Give a scene map points, from its training images and their poses.
+
+    Example: relocal triangulate scenes/heads
+    """
+
+    scene: Positional[Path]
+    """The scene."""
+    replace: bool = False
+    """Make new points in place of those that it has."""
+    config: Annotated[TriangulateConfig, arg(name="")] = field(default_factory=TriangulateConfig)
+
+    def run(self) -> int:
+        """Triangulates and says how many points there are, how good, and how far away."""
+        try:
+            with progress_bar() as report:
+                scene = triangulate(
+                    self.scene, self.config, replace_points=self.replace, progress=report
+                )
+        except KeyboardInterrupt:
+            warn("stopped; features and matches are kept, and the same command goes on with them.")
+            return INTERRUPTED
+        about, depth = scene.provenance["points"], scene.depth_range()
+        print(
+            f"{self.scene}: {about['count']} map points from {about['images']} training images, "
+            f"mean track {about['mean_track_length']:.1f} images, "
+            f"mean reprojection error {about['mean_reprojection_error_px']:.2f} px."
+        )
+        if depth is not None:
+            near, median, far = (f"{value:.3g} {scene.unit}" for value in depth.tolist())
+            print(f"Depth: near {near}, median {median}, far {far}.")
         return 0
 
 
@@ -227,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-Verb = Import | Train | Evaluate | Localize | Demo
+Verb = Import | Triangulate | Train | Evaluate | Localize | Demo
 
 
 def parse(arguments: list[str]) -> Verb:
@@ -251,6 +290,7 @@ def _parse(arguments: list[str], options: TrainConfig) -> Verb:
 
     verbs = (
         Annotated[Import, subcommand("import")]
+        | Annotated[Triangulate, subcommand("triangulate")]
         | Annotated[Started, subcommand("train")]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Localize, subcommand("localize")]

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from relocal.datasets.cambridge import read_cambridge
+from relocal.datasets.colmap import read_colmap_model
 from relocal.datasets.nerfstudio import read_nerfstudio
 from relocal.datasets.seven_scenes import read_seven_scenes
 from relocal.datasets.synthetic import read_synthetic
@@ -21,6 +23,7 @@ def import_scene(
     out: Path | str,
     *,
     labels: Path | str | None = None,
+    images: Path | str | None = None,
     split: str | None = None,
     fold: int | None = None,
     unit: str | None = None,
@@ -33,6 +36,7 @@ def import_scene(
         path: What the reader reads.
         out: The scene's folder, to be made.
         labels: Poses from a file instead of the dataset's own, for readers that take it.
+        images: Folder of the images, for readers that take it.
         split: A rule as ``relocal.scene.apply_split`` takes it. By default the dataset's own
             split; where there is none, all images are for training.
         fold: Which block or sequence is test.
@@ -50,12 +54,9 @@ def import_scene(
         raise unknown("READER", reader, DATASETS)
     read, out = DATASETS[reader], Path(out)
     check_new(out)
-    scene = read(
-        Path(path),
-        **_options(
-            reader, read, progress, labels=None if labels is None else Path(labels), unit=unit
-        ),
-    )
+    folders = {"labels": labels, "images": images}
+    paths = {key: None if value is None else Path(value) for key, value in folders.items()}
+    scene = read(Path(path), **_options(reader, read, progress, **paths, unit=unit))
     if split is not None:
         scene = apply_split(scene, split, fold)
     elif fold is not None:
@@ -87,6 +88,8 @@ def _options(
 
 DATASETS: dict[str, Callable[..., Scene]] = {
     "7scenes": read_seven_scenes,
+    "cambridge": read_cambridge,
+    "colmap": read_colmap_model,
     "nerfstudio": read_nerfstudio,
     "synthetic": read_synthetic,
 }

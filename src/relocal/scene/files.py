@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +20,7 @@ from PIL import ImageOps
 from relocal.errors import InputError, unknown
 from relocal.images import decode, open_photo
 from relocal.scene.colmap import read_colmap, write_colmap
-from relocal.scene.scene import UNITS, Scene, some
+from relocal.scene.scene import UNITS, Points, Scene, some
 
 _JSON, _MODEL, _IMAGES = "scene.json", Path("sparse/0"), "images"
 _EXIF_ORIENTATION, _TURNED = 0x0112, range(2, 9)
@@ -106,15 +106,48 @@ def save_scene(scene: Scene, out: Path, progress: Progress = lambda done, total:
         _place_images(scene, folder / _IMAGES, progress)
         (folder / _MODEL).mkdir(parents=True)
         write_colmap(scene, folder / _MODEL)
-        about = {
-            "format": 1,
-            "name": scene.name,
-            "unit": scene.unit,
-            "splits": {split: list(names) for split, names in scene.splits.items()},
-            "provenance": dict(scene.provenance),
-        }
-        write_json(folder / _JSON, about)
+        write_json(folder / _JSON, _about(scene))
     return replace(scene, image_root=out / _IMAGES, folder=out)
+
+
+def _about(scene: Scene) -> dict[str, Any]:
+    """What ``scene.json`` holds."""
+    return {
+        "format": 1,
+        "name": scene.name,
+        "unit": scene.unit,
+        "splits": {split: list(names) for split, names in scene.splits.items()},
+        "provenance": dict(scene.provenance),
+    }
+
+
+def save_points(scene: Scene, points: Points, provenance: Mapping[str, Any]) -> Scene:
+    """Gives a saved scene other map points.
+
+    A kill leaves a scene that opens: with its old points, with none, or with the new ones.
+
+    Args:
+        scene: The scene, saved.
+        points: Its map points from now on.
+        provenance: Its provenance from now on.
+
+    Returns:
+        The scene as it stands on disk.
+    """
+    folder = scene.folder
+    assert folder is not None  # a saved scene has one
+    bare = replace(scene, points=None)
+    scene = replace(scene, points=points, provenance=provenance)
+    model = folder / _MODEL
+    with tempfile.TemporaryDirectory(dir=folder, suffix=".partial") as temporary:
+        for name, version in (("bare", bare), ("full", scene)):
+            (Path(temporary) / name).mkdir()
+            write_colmap(version, Path(temporary) / name)
+        # Images that see no points are right beside any points, so they go first.
+        for part in ("bare/images.bin", "full/points3D.bin", "full/images.bin"):
+            (Path(temporary) / part).replace(model / Path(part).name)
+    write_json(folder / _JSON, _about(scene))
+    return scene
 
 
 def load_scene(folder: Path | str) -> Scene:

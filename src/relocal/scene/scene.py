@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -39,6 +39,20 @@ class Points:
     """For each observation, the index of the point."""
     xy: Float[np.ndarray, "M 2"]
     """For each observation, the pixel."""
+
+    def seen_by(self, images: Sequence[int]) -> "Points | None":
+        """What some images see of them, the images numbered anew in their order; None if nothing.
+
+        Points that none of these images sees are dropped.
+        """
+        number = np.full(1 + max(max(images, default=0), int(self.image_index.max(initial=0))), -1)
+        number[list(images)] = np.arange(len(images))
+        kept = number[self.image_index] >= 0
+        seen, point_index = np.unique(self.point_index[kept], return_inverse=True)
+        if len(seen) == 0:
+            return None
+        image_index = number[self.image_index[kept]]
+        return Points(self.xyz[seen], self.rgb[seen], image_index, point_index, self.xy[kept])
 
 
 @dataclass(frozen=True)
