@@ -124,7 +124,8 @@ def _about(scene: Scene) -> dict[str, Any]:
 def save_points(scene: Scene, points: Points, provenance: Mapping[str, Any]) -> Scene:
     """Gives a saved scene other map points.
 
-    A kill leaves a scene that opens: with its old points, with none, or with the new ones.
+    A kill leaves a scene that ``load_scene`` opens: with its old points, with points that nothing
+    sees, or with the new ones.
 
     Args:
         scene: The scene, saved.
