@@ -18,11 +18,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from tyro.conf import Positional, arg, subcommand
 
+from relocal import __version__
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.datasets import import_scene
 from relocal.demonstration import demo
@@ -31,7 +31,7 @@ from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene.files import check_new
-from relocal.training import PRESETS, TrainConfig, stored_config, train
+from relocal.training import PRESETS, Run, TrainConfig, stored_config, train
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 LOG_EVERY_S = 30
@@ -84,9 +84,14 @@ class Import:
             listed = scene.provenance["listed_images"]
             names = ", ".join(missing)
             warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
-        parts = ", ".join(f"{len(names)} {split}" for split, names in scene.splits.items())
+        parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
+        if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
+            parts.append(f"{rest} left out between them")
+        unit = "metres" if scene.unit == "m" else "no known scale"
         points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
-        print(f"{self.out}: {len(scene)} images ({parts}), unit {scene.unit}, {points}.")
+        print(f"{self.out}: {len(scene)} images ({', '.join(parts)}), {unit}, {points}.")
+        if not scene.splits["test"]:
+            warn("there are no test images, so this scene trains but cannot be evaluated: --split.")
         return 0
 
 
@@ -113,7 +118,7 @@ class Train:
         """Trains and says where the run is."""
         try:
             with progress_bar() as report:
-                train(self.scene, self.out, self.config, resume=self.resume, report=report)
+                run = train(self.scene, self.out, self.config, resume=self.resume, report=report)
         except KeyboardInterrupt:
             if stored_config(self.out) is None:
                 warn("stopped before the training began; nothing was made.")
@@ -121,7 +126,7 @@ class Train:
                 again = f"relocal train {self.scene} --out {self.out} --resume"
                 warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
-        print(f"{self.out}: trained.")
+        print(f"{self.out}: {training_line(run)}. Next: relocal evaluate {self.out} {self.scene}")
         return 0
 
 
@@ -164,7 +169,8 @@ class Localize:
     format: Format = "text"
     """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
     camera: str | None = None
-    """The photos' camera, as MODEL,width,height,parameters...; else EXIF or the scene's."""
+    """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
+    them); without it that of EXIF or the scene."""
 
     def run(self) -> int:
         """Localizes photo by photo; what cannot be read is reported and skipped."""
@@ -172,7 +178,7 @@ class Localize:
             raise InputError("PHOTO: give at least one photo.")
         camera = None if self.camera is None else parse_camera(self.camera)
         localizer = Regressor(self.run_folder)
-        failed = 0
+        failed, assumed = 0, 0
         for index, photo in enumerate(self.photos):
             try:
                 estimate = localizer.localize(photo, camera)
@@ -180,10 +186,13 @@ class Localize:
                 failed += 1
                 warn(str(error))
                 continue
-            for warning in estimate.warnings:
-                warn(warning)
+            for warning in estimate.warnings if assumed == 0 else ():
+                warn(f"{photo}: {warning}")
+            assumed += bool(estimate.warnings)
             # Flushed, so that a pipe gets each answer when it is known.
             print(estimate_line(estimate, str(photo), index, self.format), flush=True)
+        if assumed > 1:
+            warn(f"the same holds for {assumed - 1} more photos.")
         if failed == len(self.photos):
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
@@ -212,6 +221,9 @@ class Demo:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a verb and exits with its code: 0 done, 2 nothing done, 3 some of several failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"relocal {__version__}")
+        sys.exit(0)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no °
@@ -305,6 +317,21 @@ def parse_camera(text: str) -> Camera:
     return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
 
 
+def training_line(run: Run) -> str:
+    """What a finished training measured: epochs, time, and its last medians."""
+    rows = run.epochs()
+    if not rows:
+        return "trained"
+    last, parts = rows[-1], []
+    for name, key in (("training", "train"), ("validation", "validation")):
+        if f"{key}_position" in last:
+            rotation = last[f"{key}_rotation_deg"]
+            parts.append(f"{name} median {last[f'{key}_position']:.3f} {run.unit}, {rotation:.2f}°")
+    minutes = (run.training_seconds() or 0) / 60
+    epochs = "epoch" if len(rows) == 1 else "epochs"
+    return f"trained {len(rows)} {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
+
+
 @contextmanager
 def progress_bar() -> Generator[Callable[[int, int, str], None]]:
     """A bar on the error stream: what is being done, how far it is, time left.
@@ -313,9 +340,8 @@ def progress_bar() -> Generator[Callable[[int, int, str], None]]:
     """
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=8),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)

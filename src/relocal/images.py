@@ -208,11 +208,12 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     if focal is not None:
         return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
     warning = (
-        f"{_name(source)}: its focal length is not known (no EXIF), so the scene's camera is "
-        "assumed; give --camera if it was another one."
+        "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
+        "if it was another one."
     )
     if _same_shape(scene_camera, width, height):
         return fit_camera(scene_camera, width, height, _name(source)), warning
+    warning = f"its shape is not that of the scene's photos, and {warning}"
     # A photo of another shape, turned or cropped: the same lens along the longer side.
     scale = max(width, height) / max(scene_camera.width, scene_camera.height)
     focal = float(scene_camera.focal.mean()) * scale

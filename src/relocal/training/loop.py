@@ -134,7 +134,7 @@ def fit(
             update_average(ema, model, config.ema_decay, step)
             rows.append(errors_row(mean, prediction, target))
             speed = len(rows) * data.batch_size / (time.perf_counter() - began)
-            report(step + 1, total, progress_line(epoch, config, rows, speed))
+            report(step + 1, total, progress_line(epoch, data, rows, speed))
         row = epoch_row(epoch, rows, data, time.perf_counter() - began)
         if config.validate:
             row |= validation_row(model, ema, data, fabric.device)
@@ -232,13 +232,13 @@ def _medians(rows: list[tuple[float, Tensor, Tensor]]) -> tuple[float, float]:
 
 
 def progress_line(
-    epoch: int, config: TrainConfig, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
+    epoch: int, data: TrainingData, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
 ) -> str:
-    """Epoch, loss, median errors of the latest batches, and speed."""
+    """Epoch, loss, median errors of the latest training batches, and speed; fits a terminal."""
     position, rotation = _medians(rows[-20:])
     return (
-        f"epoch {epoch + 1}/{config.epochs}  loss {rows[-1][0]:.3f}  "
-        f"median {position:.3f} / {rotation:.2f}°  {images_per_s:.0f} images/s"
+        f"epoch {epoch + 1}/{data.config.epochs} loss {rows[-1][0]:.3f} "
+        f"train {position:.3f} {data.scene.unit} {rotation:.1f}° {images_per_s:.0f} img/s"
     )
 
 

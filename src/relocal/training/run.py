@@ -78,14 +78,23 @@ class Run:
         model.load_state_dict(weights)
         return channels_last(model.eval())
 
-    def training_seconds(self) -> float | None:
-        """Time that the epochs took, from ``metrics.jsonl``; None when it is not there."""
+    def epochs(self) -> list[dict[str, float]]:
+        """A row an epoch of what training measured; empty when ``metrics.jsonl`` is not there.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
         path = self.folder / METRICS
-        rows = path.read_text().splitlines() if path.is_file() else []
+        rows = path.read_text("utf-8").splitlines() if path.is_file() else []
         try:
-            return sum(float(json.loads(row)["seconds"]) for row in rows) if rows else None
-        except (ValueError, KeyError, TypeError):
-            return None
+            return [{key: float(value) for key, value in json.loads(row).items()} for row in rows]
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path}: is not what training wrote ({error}).") from error
+
+    def training_seconds(self) -> float | None:
+        """Time that the epochs took; None when it is not known."""
+        rows = self.epochs()
+        return sum(row.get("seconds", math.nan) for row in rows) if rows else None
 
 
 def build_model(config: TrainConfig, pretrained: bool = True) -> PoseNet:
