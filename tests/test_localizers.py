@@ -236,7 +236,9 @@ def test_folder_without_a_run_is_refused_by_name(run: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="nowhere: this is no run"):
         Regressor(tmp_path / "nowhere")
     (run / "weights.safetensors").unlink()
-    with pytest.raises(InputError, match=r"run: the run has no weights\.safetensors; train again"):
+    with pytest.raises(
+        InputError, match=r"run: the run has no weights\.safetensors; go on with train --resume"
+    ):
         Regressor(run)
 
 

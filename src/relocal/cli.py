@@ -1,6 +1,7 @@
 """The command line: a verb a function of the library."""
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -149,9 +150,8 @@ class Evaluate:
         check_new(self.out)
         with progress_bar() as report:
             result = evaluate(self.run_folder, self.scene, progress=report)
-        page = save_report(result, self.out)
-        print(plain_table(result))
-        print(f"Report: {page}")
+        print(plain_table(result), flush=True)
+        print(f"Report: {save_report(result, self.out)}")
         return 0
 
 
@@ -231,6 +231,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = parse(arguments).run()
     except InputError as error:
         code = complain(str(error))
+    except BrokenPipeError:
+        # Whoever reads the answers has had enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except OSError as error:
         # The disk, not the program: full, read-only, gone.
         code = complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
@@ -251,6 +255,8 @@ def parse(arguments: list[str]) -> Verb:
     arguments = [_long(argument) for argument in arguments]
     verb = _parse(arguments, _preset(arguments))
     if isinstance(verb, Train) and verb.resume and (old := stored_config(verb.out)) is not None:
+        if verb.preset is not None:
+            raise InputError("--preset: --resume goes on with the run's own options; leave it out.")
         return _parse(arguments, old)
     return verb
 
@@ -314,7 +320,10 @@ def parse_camera(text: str) -> Camera:
             f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
         )
     params = torch.tensor(values[2:], dtype=torch.float64)
-    return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
+    try:
+        return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
+    except InputError as error:
+        raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
 
 
 def training_line(run: Run) -> str:

@@ -266,7 +266,7 @@ def _check_not_trained_on(
             f"{name} was trained on the scene {run.scene!r}, this is {scene.name!r}: its poses "
             "would be in another world."
         )
-    if scene.world(run.training_images) != run.world:
+    if scene.unit != run.unit or not scene.has_anchors(run.anchors):
         raise InputError(
             f"{name} was trained on other poses of {scene.name!r} (another ground truth, unit or "
             "import); two ground truths of one place differ and are never mixed."

@@ -106,7 +106,7 @@ def report_to_markdown(report: Report) -> str:
         [
             f"# {report.scene}: {len(report.images)} {report.split} images",
             "",
-            f"Regime: {report.regime}. Trained on {len(report.training)} images. "
+            f"Regime: {report.regime}. Training split: {len(report.training)} images. "
             f"Positions in {unit_name(report)}.",
             "",
             table(report),
@@ -141,7 +141,8 @@ def _training_lines(report: Report) -> list[str]:
         train, seconds = about["train"], about["training_seconds"]
         minutes = "" if seconds is None else f", {seconds / 60:.1f} min"
         lines.append(
-            f"- {name}: {train['backbone']['name']}, loss `{train['loss']['name']}`, "
+            f"- {name}: {about['training_images']} training images, "
+            f"{train['backbone']['name']}, loss `{train['loss']['name']}`, "
             f"{train['epochs']} epochs, seed {train['seed']}{minutes}"
         )
     return lines

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene import Scene, load_scene
-from relocal.scene.files import check_new, write_json
+from relocal.scene.files import check_new
 from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
@@ -87,13 +88,11 @@ def train(
         )
     model.fit_statistics(data.poses[data.train].to(torch.float32))
     run = data.run(out)
-    if (out / files.CONFIG).is_file():
-        files.check_same_run(run)
-    elif fabric.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / files.CONFIG, files.run_to_json(run))
-        files.write_environment(out)
-    fit(fabric, model, loss, data, out, report)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.locked(out) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            files.begin(run, scene)
+        fit(fabric, model, loss, data, out, report)
     return run
 
 
