@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.errors import InputError
+from relocal.images import resample, sampling_grid
 
 # Intrinsics that COLMAP found for two public captures: a phone's video and a drone's.
 FOX = [1375.52, 1374.49, 554.558, 965.268, 0.0578421, -0.0805099, -0.000980296, 0.00015575]
@@ -328,3 +329,19 @@ def test_impossible_parameters_are_refused_with_their_file(index: int, value: fl
         return
     with pytest.raises(InputError, match=rf"^cameras\.txt: .*PINHOLE .*{value:g}"):
         camera.checked("cameras.txt")
+
+
+def test_what_the_lens_does_not_show_repeats_its_border() -> None:
+    camera = camera_of("OPENCV", 640, 480, [300, 300, 320, 240, -0.35, 0, 0, 0])
+    ramp = torch.linspace(0, 255, 640).to(torch.uint8).expand(3, 480, 640)
+    target = Camera.pinhole(320, 240, 100.0, 100.0, 160.0, 120.0)
+    row = resample(ramp, camera, target)[0, 120].int()
+    assert (row.diff() >= 0).all()  # beyond the fold the polynomial would run back inwards
+    _, shown = sampling_grid(camera, target)
+    assert 0.2 < float(shown.float().mean()) < 0.9
+
+
+@pytest.mark.parametrize("focal", [1e-300, 1.0])
+def test_focal_length_of_no_photo_is_refused(focal: float) -> None:
+    with pytest.raises(InputError, match="--camera: a focal length of"):
+        Camera.pinhole(160, 120, focal, 100.0, 80.0, 60.0).checked("--camera")

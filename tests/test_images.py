@@ -304,7 +304,7 @@ def test_unknown_focal_length_takes_the_scene_camera_and_warns(tmp_path: Path) -
     path = stored(tmp_path / "phone.png", noise(800, 600))
     camera, warning = camera_of_photo(path, LENS)
     assert camera.to_json() == LENS.resized(800, 600).to_json()
-    assert str(path) in str(warning)
+    assert "--camera" in str(warning)
 
 
 def test_turned_camera_keeps_its_focal_length_along_the_longer_side() -> None:

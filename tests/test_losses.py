@@ -355,7 +355,7 @@ def test_only_coupled_terms_need_a_depth(target: Target, name: str, form: str | 
 REFUSED = [
     ("defalt", {}, "^--loss: .*'defalt'.* Did you mean default"),
     ("default+frustrum", {}, "coupled term: .*'frustrum'. Did you mean frustum"),
-    ("default+twin:sightlin", {}, "coupled term: .*'sightlin'. Did you mean sightline"),
+    ("default+twin:sightlin", {}, "term: .*'twin:sightlin'. Did you mean twin:sightline"),
     ("default+", {}, "coupled term: .*''. Known: frustum, sightline"),
     ("twin:frustum", {}, r"added to a base loss: position\+twin:frustum"),
     ("default+frustum+frustum", {}, "twice"),

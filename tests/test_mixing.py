@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from relocal.camera import Camera
 from relocal.errors import InputError
@@ -15,7 +17,8 @@ from relocal.evaluation import ORACLE, evaluate
 from relocal.images import resample
 from relocal.losses import LossConfig
 from relocal.pose import Pose
-from relocal.scene import Scene, load_scene
+from relocal.scene import Scene, load_scene, save_scene
+from relocal.scene.scene import MAX_ANCHORS
 from relocal.training import TrainConfig, load_run, train
 from relocal.training.run import WEIGHTS
 
@@ -43,18 +46,54 @@ def test_run_is_not_measured_with_another_ground_truth(
 ) -> None:
     poses = Pose(tiny_scene.poses.position + moved, tiny_scene.poses.quaternion)
     other = replace(tiny_scene, poses=poses)
-    same = other.world(load_run(tiny_run).training_images) == load_run(tiny_run).world
+    same = other.has_anchors(load_run(tiny_run).anchors)
     assert same == (moved == 0)
     if not same:
         with pytest.raises(InputError, match="other poses"):
             evaluate(tiny_run, other)
 
 
-def test_world_is_blind_to_signs_and_rounding_but_not_to_the_unit(tiny_scene: Scene) -> None:
-    names = tiny_scene.images[:5]
-    poses = Pose(tiny_scene.poses.position + 1e-12, -tiny_scene.poses.quaternion)
-    assert replace(tiny_scene, poses=poses).world(names) == tiny_scene.world(names)
-    assert replace(tiny_scene, unit="unit").world(names) != tiny_scene.world(names)
+def test_anchors_are_blind_to_signs_and_rounding(tiny_scene: Scene) -> None:
+    anchors = tiny_scene.anchors(tiny_scene.images)
+    assert 1 < len(anchors) <= MAX_ANCHORS
+    # Half of a millionth, where a digest of rounded numbers would flip.
+    poses = Pose(tiny_scene.poses.position + 5e-7, -tiny_scene.poses.quaternion)
+    assert replace(tiny_scene, poses=poses).has_anchors(anchors)
+    turned = Pose(tiny_scene.poses.position, tiny_scene.poses.quaternion.roll(1, 0))
+    assert not replace(tiny_scene, poses=turned).has_anchors(anchors)
+    assert not tiny_scene.has_anchors({"nowhere.jpg": [0.0] * 7})
+
+
+def test_run_is_not_measured_in_another_unit(tiny_scene: Scene, tiny_run: Path) -> None:
+    with pytest.raises(InputError, match="other poses"):
+        evaluate(tiny_run, replace(tiny_scene, unit="unit"))
+
+
+def test_seven_digit_labels_evaluate_as_they_were_trained(
+    tiny_config: TrainConfig, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    rounded = Pose(tiny_scene.poses.position.round(decimals=7), tiny_scene.poses.quaternion)
+    scene = save_scene(replace(tiny_scene, poses=rounded), tmp_path / "scene")
+    train(scene, tmp_path / "run", replace(tiny_config, epochs=1))
+    assert evaluate(tmp_path / "run", tmp_path / "scene").localizers() == ["run"]
+
+
+def test_nothing_of_the_test_poses_reaches_the_run(
+    tiny_config: TrainConfig, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    test = tiny_scene.indices("test")
+    position, quaternion = tiny_scene.poses.position.clone(), tiny_scene.poses.quaternion.clone()
+    position[test] += 100
+    quaternion[test] = quaternion[test].roll(1, -1)
+    far = replace(tiny_scene, poses=Pose(position, quaternion), folder=None)
+    config = replace(tiny_config, epochs=1)
+    for name, scene in (("near", tiny_scene), ("far", far)):
+        train(scene, tmp_path / name, config)
+    near, other = (load_file(tmp_path / n / "weights.safetensors") for n in ("near", "far"))
+    assert all(torch.equal(near[key], other[key]) for key in near)
+    poses = tiny_scene.poses[tiny_scene.indices("train")]
+    mean = poses.position.mean(0).float()
+    torch.testing.assert_close(near["model.position_mean"], mean)
 
 
 def test_run_that_is_called_like_a_baseline_does_not_replace_it(
@@ -63,6 +102,29 @@ def test_run_that_is_called_like_a_baseline_does_not_replace_it(
     shutil.copytree(tiny_run, tmp_path / ORACLE)
     with pytest.raises(InputError, match="name of a baseline"):
         evaluate(tmp_path / ORACLE, tiny_scene)
+
+
+@pytest.mark.parametrize(("size", "orientation"), [((160, 120), 3), ((160, 120), 2), ((90, 90), 6)])
+def test_turned_photo_whose_label_may_be_of_either_is_refused(
+    tiny_scene: Scene, size: tuple[int, int], orientation: int, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(tmp_path / "a.jpg", exif=exif)
+    camera = Camera.pinhole(*size, 80.0, 80.0, 45.0, 45.0)
+    scene = replace(
+        tiny_scene,
+        image_root=tmp_path,
+        images=("a.jpg",),
+        cameras=(camera,),
+        camera_index=tiny_scene.camera_index[:1],
+        poses=tiny_scene.poses[:1],
+        splits={},
+        points=None,
+    )
+    with pytest.raises(InputError, match=r"a\.jpg: by its EXIF it must be turned"):
+        save_scene(scene, tmp_path / "scene")
+    assert not (tmp_path / "scene").exists()
 
 
 def test_rotation_that_is_none_is_no_label(tiny_scene: Scene) -> None:
@@ -94,7 +156,7 @@ def test_camera_that_cannot_have_taken_the_photo_is_refused(camera: Any) -> None
         ("window", {"width": 5000}),
         ("window", {"width": float("inf")}),
         ("unit", "parsec"),
-        ("world", None),
+        ("anchors", None),
     ],
 )
 def test_run_edited_to_nonsense_is_refused(

@@ -135,6 +135,14 @@ def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:
     assert_sees_as_opengl(scene, [listed[0], listed[3]], [SHARED] * 2)
 
 
+def test_lists_of_training_and_test_images_are_the_official_split(tmp_path: Path) -> None:
+    lists = {"train_filenames": ["1.png", "3.png"], "test_filenames": ["2.png", "gone.png"]}
+    listed = frames("1.png", "2.png", "3.png", "gone.png")
+    pictures = ["1.png", "2.png", "3.png"]
+    scene = read_nerfstudio(write(tmp_path, listed, SHARED | lists, pictures=pictures))
+    assert dict(scene.splits) == {"train": ("1.png", "3.png"), "test": ("2.png",)}
+
+
 def test_unit_is_metres_only_when_told(tmp_path: Path) -> None:
     write(tmp_path, frames("1.png"))
     assert read_nerfstudio(tmp_path).unit == "unit"
@@ -194,6 +202,8 @@ def without_focal(root: Path) -> None:
         (shared_fields(k1=None), "k1 = None"),
         (shared_fields(w="64"), "w = '64'"),
         (shared_fields(fl_y=-70.0), "focal lengths positive"),
+        (shared_fields(is_fisheye=True), "is_fisheye, which is not"),
+        (shared_fields(train_filenames="1.png", test_filenames=["2.png"]), "must be lists"),
         (shared_fields(w=-3), "transforms.json: 1.png has -3 x 48"),
         (shared_fields(fl_x=10**400), "fl_x = 1000.*finite"),
         (last_frame(transform_matrix=[[10**400] * 4] * 4), "2.png: transform_matrix"),

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from relocal import cli
 from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.scene import Scene
-from relocal.training import TrainConfig, ViewConfig, load_run, train
+from relocal.training import TrainConfig, ViewConfig, load_run, run, train
+from relocal.training.run import locked
 
 WEIGHTS = "weights.safetensors"
 
@@ -140,6 +142,8 @@ def test_resuming_starts_from_the_options_of_the_run(monkeypatch: pytest.MonkeyP
         verb = cli.parse([*resume, *options])
         assert isinstance(verb, cli.Train)
         assert verb.config == TrainConfig(epochs=epochs, seed=3)
+    with pytest.raises(InputError, match=r"--preset: --resume goes on"):
+        cli.parse([*resume, "--preset", "posenet2015"])
 
 
 def test_folder_that_is_not_new_is_refused(
@@ -153,3 +157,43 @@ def test_folder_that_is_not_new_is_refused(
         with pytest.raises(InputError, match="exists already"):
             train(tiny_scene, out, tiny_config)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_second_training_in_a_folder_is_refused(
+    tiny_scene: Scene, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_scene, out, tiny_config, report=stop_at(5))
+    rows = rows_of(out)
+    with (
+        locked(out),
+        pytest.raises(InputError, match="run: another training is at work in this folder"),
+    ):
+        train(tiny_scene, out, resume=True)
+    assert rows_of(out) == rows
+    (out / "environment.json").unlink()  # as a kill between two files would leave it
+    train(tiny_scene, out, resume=True)
+    assert (out / "environment.json").is_file()
+
+
+def test_full_disk_names_the_file_and_leaves_the_last_epoch(
+    tiny_scene: Scene,
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device")
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_scene, tmp_path / "run", tiny_config, report=stop_at(5))
+    real = run.save_file
+    monkeypatch.setattr(run, "save_file", full)
+    with pytest.raises(InputError, match=r"epoch-2\.safetensors: cannot be written .*No space"):
+        train(tiny_scene, tmp_path / "run", resume=True)
+    monkeypatch.setattr(run, "save_file", real)
+    assert list((tmp_path / "run").rglob("*.partial")) == []
+    train(tiny_scene, tmp_path / "run", resume=True)
+    assert [row["epoch"] for row in rows_of(tmp_path / "run")] == [1, 2, 3]

@@ -22,6 +22,7 @@ CAMERA_MODELS: dict[str, tuple[str, ...]] = {
     "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
 }
 _FULL = ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")
+_LEAST_FOCAL = 0.01  # of the longer side: wider than 178 degrees
 _UNDISTORT_STEPS = 20
 
 
@@ -62,6 +63,11 @@ class Camera:
             raise InputError(
                 f"{where}: camera parameters must be finite and focal lengths positive, "
                 f"got {self.model} {values}."
+            )
+        if bool((self.focal < _LEAST_FOCAL * max(self.width, self.height)).any()):
+            raise InputError(
+                f"{where}: a focal length of {float(self.focal.min()):g} px is not that of a photo "
+                f"of {self.width} x {self.height} pixels."
             )
         return self
 
@@ -147,11 +153,16 @@ class Camera:
 
         Beyond it the polynomial means nothing: it would draw points from far aside into the image.
         """
+        return rays.square().sum(-1) < self.fold_radius().square()
+
+    def fold_radius(self) -> Float[Tensor, "*batch"]:
+        """Distance from the axis, at z = 1, where the radial distortion turns back; may be inf."""
         k1, k2 = self._full()[4:6]
         # The slope 1 + 3·k1·r² + 5·k2·r⁴ first vanishes at r² = 2 / divisor, if that is positive.
         discriminant = 9 * k1 * k1 - 20 * k2
         divisor = discriminant.clamp(min=0).sqrt() - 3 * k1
-        return (discriminant < 0) | (rays.square().sum(-1) * divisor < 2)
+        folds = (discriminant >= 0) & (divisor > 0)
+        return torch.where(folds, (2 / torch.where(folds, divisor, 1.0)).sqrt(), torch.inf)
 
     def _distort(self, rays: Tensor) -> Tensor:
         """OpenCV's radial and tangential model on normalised coordinates."""

@@ -1,6 +1,7 @@
 """The command line: a verb a function of the library."""
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -18,11 +19,11 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from tyro.conf import Positional, arg, subcommand
 
+from relocal import __version__
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.datasets import import_scene
 from relocal.demonstration import demo
@@ -32,7 +33,7 @@ from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene.files import check_new
 from relocal.sfm import TriangulateConfig, triangulate
-from relocal.training import PRESETS, TrainConfig, stored_config, train
+from relocal.training import PRESETS, Run, TrainConfig, stored_config, train
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 LOG_EVERY_S = 30
@@ -88,9 +89,14 @@ class Import:
             listed = scene.provenance["listed_images"]
             names = ", ".join(missing)
             warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
-        parts = ", ".join(f"{len(names)} {split}" for split, names in scene.splits.items())
+        parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
+        if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
+            parts.append(f"{rest} left out between them")
+        unit = "metres" if scene.unit == "m" else "no known scale"
         points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
-        print(f"{self.out}: {len(scene)} images ({parts}), unit {scene.unit}, {points}.")
+        print(f"{self.out}: {len(scene)} images ({', '.join(parts)}), {unit}, {points}.")
+        if not scene.splits["test"]:
+            warn("there are no test images, so this scene trains but cannot be evaluated: --split.")
         return 0
 
 
@@ -152,7 +158,7 @@ class Train:
         """Trains and says where the run is."""
         try:
             with progress_bar() as report:
-                train(self.scene, self.out, self.config, resume=self.resume, report=report)
+                run = train(self.scene, self.out, self.config, resume=self.resume, report=report)
         except KeyboardInterrupt:
             if stored_config(self.out) is None:
                 warn("stopped before the training began; nothing was made.")
@@ -160,7 +166,7 @@ class Train:
                 again = f"relocal train {self.scene} --out {self.out} --resume"
                 warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
-        print(f"{self.out}: trained.")
+        print(f"{self.out}: {training_line(run)}. Next: relocal evaluate {self.out} {self.scene}")
         return 0
 
 
@@ -183,9 +189,8 @@ class Evaluate:
         check_new(self.out)
         with progress_bar() as report:
             result = evaluate(self.run_folder, self.scene, progress=report)
-        page = save_report(result, self.out)
-        print(plain_table(result))
-        print(f"Report: {page}")
+        print(plain_table(result), flush=True)
+        print(f"Report: {save_report(result, self.out)}")
         return 0
 
 
@@ -203,7 +208,8 @@ class Localize:
     format: Format = "text"
     """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
     camera: str | None = None
-    """The photos' camera, as MODEL,width,height,parameters...; else EXIF or the scene's."""
+    """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
+    them); without it that of EXIF or the scene."""
 
     def run(self) -> int:
         """Localizes photo by photo; what cannot be read is reported and skipped."""
@@ -211,7 +217,7 @@ class Localize:
             raise InputError("PHOTO: give at least one photo.")
         camera = None if self.camera is None else parse_camera(self.camera)
         localizer = Regressor(self.run_folder)
-        failed = 0
+        failed, assumed = 0, 0
         for index, photo in enumerate(self.photos):
             try:
                 estimate = localizer.localize(photo, camera)
@@ -219,10 +225,13 @@ class Localize:
                 failed += 1
                 warn(str(error))
                 continue
-            for warning in estimate.warnings:
-                warn(warning)
+            for warning in estimate.warnings if assumed == 0 else ():
+                warn(f"{photo}: {warning}")
+            assumed += bool(estimate.warnings)
             # Flushed, so that a pipe gets each answer when it is known.
             print(estimate_line(estimate, str(photo), index, self.format), flush=True)
+        if assumed > 1:
+            warn(f"the same holds for {assumed - 1} more photos.")
         if failed == len(self.photos):
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
@@ -251,6 +260,9 @@ class Demo:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a verb and exits with its code: 0 done, 2 nothing done, 3 some of several failed."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"relocal {__version__}")
+        sys.exit(0)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no °
@@ -258,6 +270,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = parse(arguments).run()
     except InputError as error:
         code = complain(str(error))
+    except BrokenPipeError:
+        # Whoever reads the answers has had enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except OSError as error:
         # The disk, not the program: full, read-only, gone.
         code = complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
@@ -278,6 +294,8 @@ def parse(arguments: list[str]) -> Verb:
     arguments = [_long(argument) for argument in arguments]
     verb = _parse(arguments, _preset(arguments))
     if isinstance(verb, Train) and verb.resume and (old := stored_config(verb.out)) is not None:
+        if verb.preset is not None:
+            raise InputError("--preset: --resume goes on with the run's own options; leave it out.")
         return _parse(arguments, old)
     return verb
 
@@ -342,7 +360,25 @@ def parse_camera(text: str) -> Camera:
             f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
         )
     params = torch.tensor(values[2:], dtype=torch.float64)
-    return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
+    try:
+        return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
+    except InputError as error:
+        raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
+
+
+def training_line(run: Run) -> str:
+    """What a finished training measured: epochs, time, and its last medians."""
+    rows = run.epochs()
+    if not rows:
+        return "trained"
+    last, parts = rows[-1], []
+    for name, key in (("training", "train"), ("validation", "validation")):
+        if f"{key}_position" in last:
+            rotation = last[f"{key}_rotation_deg"]
+            parts.append(f"{name} median {last[f'{key}_position']:.3f} {run.unit}, {rotation:.2f}°")
+    minutes = (run.training_seconds() or 0) / 60
+    epochs = "epoch" if len(rows) == 1 else "epochs"
+    return f"trained {len(rows)} {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
 
 
 @contextmanager
@@ -353,9 +389,8 @@ def progress_bar() -> Generator[Callable[[int, int, str], None]]:
     """
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=8),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
@@ -208,11 +208,12 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     if focal is not None:
         return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
     warning = (
-        f"{_name(source)}: its focal length is not known (no EXIF), so the scene's camera is "
-        "assumed; give --camera if it was another one."
+        "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
+        "if it was another one."
     )
     if _same_shape(scene_camera, width, height):
         return fit_camera(scene_camera, width, height, _name(source)), warning
+    warning = f"its shape is not that of the scene's photos, and {warning}"
     # A photo of another shape, turned or cropped: the same lens along the longer side.
     scale = max(width, height) / max(scene_camera.width, scene_camera.height)
     focal = float(scene_camera.focal.mean()) * scale
@@ -239,8 +240,8 @@ def resample(
         camera = camera.resized(*size)
     if _same_view(camera, target):
         return image
-    grid = sampling_grid(camera, target)
-    seen = float((grid.abs() <= 1).all(-1).float().mean())
+    grid, shown = sampling_grid(camera, target)
+    seen = float(shown.float().mean())
     if seen < _LEAST_SEEN:
         raise InputError(
             f"--camera: by this camera the photo shows {100 * seen:.0f} % of what the localizer "
@@ -259,14 +260,25 @@ def resize(image: UInt8[Tensor, "3 H W"], width: int, height: int) -> UInt8[Tens
     )[0]
 
 
-def sampling_grid(camera: Camera, target: Camera) -> Float[Tensor, "h w 2"]:
-    """Where each target pixel lies in the image of ``camera``, in ``grid_sample`` coordinates."""
+def sampling_grid(
+    camera: Camera, target: Camera
+) -> tuple[Float[Tensor, "h w 2"], Bool[Tensor, "h w"]]:
+    """Where each target pixel lies in the image of ``camera``, in ``grid_sample`` coordinates.
+
+    Returns:
+        The grid, and whether the image shows the pixel at all. Beyond where the lens model turns
+        back the grid stays at that border.
+    """
     y = torch.arange(target.height, dtype=torch.float64) + 0.5
     x = torch.arange(target.width, dtype=torch.float64) + 0.5
     pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    source, _ = camera.project(target.unproject(pixels))
+    rays = target.unproject(pixels)
+    _, shown = camera.project(rays)
+    radius = rays[..., :2].norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    inward = (0.999 * camera.fold_radius() / radius).clamp(max=1.0)
+    source, _ = camera.project(torch.cat([inward * rays[..., :2], rays[..., 2:]], dim=-1))
     size = source.new_tensor([camera.width, camera.height])
-    return (2 * source / size - 1).float()
+    return (2 * source / size - 1).float(), shown
 
 
 def _same_view(camera: Camera, target: Camera) -> bool:

@@ -263,7 +263,7 @@ def build_loss(config: LossConfig) -> nn.Module:
     Raises:
         InputError: If a part of the name is not known, or an option is given that no part takes.
     """
-    base_name, *term_names = config.name.split("+")
+    base_name, *term_names = (name.strip() for name in config.name.split("+"))
     if base_name.removeprefix("twin:") in COUPLED:
         raise InputError(
             f"--loss {config.name}: {base_name} is a coupled term, added to a base loss: "
@@ -294,7 +294,7 @@ def build_loss(config: LossConfig) -> nn.Module:
 def _make_term(name: str, make: Callable[..., nn.Module]) -> nn.Module:
     plain = name.removeprefix("twin:")
     if plain not in COUPLED:
-        raise unknown("--loss, coupled term", plain, COUPLED)
+        raise unknown("--loss, coupled term", name, [*COUPLED, *(f"twin:{c}" for c in COUPLED)])
     return make(COUPLED[plain], twin=True) if plain != name else make(COUPLED[plain])
 
 

@@ -18,6 +18,12 @@ Format = Literal["text", "json", "colmap", "tum"]
 
 TRUE, PREDICTED, TRAINING = "#e8820c", "#6a3fb5", "#b8bec6"
 TOP_VIEW, CURVES = "top_view.png", "curves.png"
+_LEGEND = (
+    "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
+    "image) and *retrieval* (the pose of the training image that looks most alike) need no "
+    "training. *÷ oracle*: medians over those of the oracle, position / rotation. *Failed*: photos "
+    "without an answer, which count as infinite errors."
+)
 # Baselines are grey, so that the eye goes to what was measured.
 _BASELINE_STYLE = {MEAN: ":", ORACLE: "-", RETRIEVAL: "--"}
 
@@ -100,10 +106,12 @@ def report_to_markdown(report: Report) -> str:
         [
             f"# {report.scene}: {len(report.images)} {report.split} images",
             "",
-            f"Regime: {report.regime}. Trained on {len(report.training)} images. "
+            f"Regime: {report.regime}. Training split: {len(report.training)} images. "
             f"Positions in {unit_name(report)}.",
             "",
             table(report),
+            "",
+            _LEGEND,
             "",
             *remarks,
             *([""] if remarks else []),
@@ -133,7 +141,8 @@ def _training_lines(report: Report) -> list[str]:
         train, seconds = about["train"], about["training_seconds"]
         minutes = "" if seconds is None else f", {seconds / 60:.1f} min"
         lines.append(
-            f"- {name}: {train['backbone']['name']}, loss `{train['loss']['name']}`, "
+            f"- {name}: {about['training_images']} training images, "
+            f"{train['backbone']['name']}, loss `{train['loss']['name']}`, "
             f"{train['epochs']} epochs, seed {train['seed']}{minutes}"
         )
     return lines
@@ -227,11 +236,13 @@ def draw_curves(report: Report, path: Path) -> None:
     left.set_xlabel(f"position error, {report.unit}")
     right.set_xlabel("rotation error, °")
     left.set_ylabel("share of images")
-    reference = report.methods[ORACLE].errors
-    limits = (reference.position, reference.rotation_deg)
-    for axes, oracle in zip((left, right), limits, strict=True):
-        # Twice the 95th percentile of the oracle shows what matters; the mean pose may leave it.
-        axes.set_xlim(0, max(2 * float(np.quantile(oracle, 0.95)), 1e-6))
+    shown = [report.methods[name].errors for name in (ORACLE, *report.localizers())]
+    errors = [e.position for e in shown], [e.rotation_deg for e in shown]
+    for axes, methods in zip((left, right), errors, strict=True):
+        # Nine of ten answers of every localizer, and of the oracle, are in the picture; the mean
+        # pose may leave it.
+        tails = [np.quantile(e[np.isfinite(e)], 0.9) for e in methods if np.isfinite(e).any()]
+        axes.set_xlim(0, 1.1 * max(*tails, 1e-6))
         axes.set_ylim(0, 1)
         axes.grid(color="#e6e8eb", lw=0.6)
         axes.set_axisbelow(True)

@@ -122,7 +122,8 @@ def _key(scene: Scene, config: TriangulateConfig) -> str:
         (name, stat.st_size, stat.st_mtime_ns, scene.camera(i).to_json())
         for i, (name, stat) in enumerate(zip(scene.images, stats, strict=True))
     ]
-    text = json.dumps([rows, scene.world(scene.images), config.features])
+    poses = [scene.poses.position.tolist(), scene.poses.quaternion.tolist()]
+    text = json.dumps([rows, poses, config.features])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

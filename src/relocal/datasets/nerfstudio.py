@@ -65,6 +65,7 @@ def read_nerfstudio(path: Path, unit: str = "unit") -> Scene:
         ),
         camera_index=torch.tensor([index[row] for row in rows]),
         poses=Pose.from_matrix(torch.from_numpy(poses)),
+        splits=_splits(file, content, {name for name, _ in present}),
         provenance={
             "reader": "nerfstudio",
             "labels": file.name,
@@ -86,6 +87,17 @@ def _read(file: Path) -> dict[str, Any]:
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
             raise InputError(f"{file}: frame {i} has no file_path and transform_matrix.")
     return content
+
+
+def _splits(file: Path, content: dict[str, Any], present: set[str]) -> dict[str, tuple[str, ...]]:
+    """The file's own lists of training and test images, if it has both."""
+    lists = {split: content.get(f"{split}_filenames") for split in ("train", "test")}
+    if not all(lists.values()):
+        return {}
+    if not all(isinstance(names, list) for names in lists.values()):
+        raise InputError(f"{file}: train_filenames and test_filenames must be lists.")
+    found = {split: [_image_name(file, str(n)) for n in lists[split] or ()] for split in lists}
+    return {split: tuple(n for n in names if n in present) for split, names in found.items()}
 
 
 def _recording_order(frame: dict[str, Any]) -> list[str | int]:
@@ -120,6 +132,7 @@ def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int,
 
     model = frame.get("camera_model", "OPENCV")
     strange = [key for key in _UNSUPPORTED if number(key) != 0]
+    strange += ["is_fisheye"] if frame.get("is_fisheye") else []
     if model not in _CAMERA_MODELS or strange:
         raise InputError(
             f"{file}: {name} has camera model {' '.join([str(model), *strange])}, which is not "

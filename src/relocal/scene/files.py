@@ -23,7 +23,7 @@ from relocal.scene.colmap import read_colmap, write_colmap
 from relocal.scene.scene import UNITS, Points, Scene, some
 
 _JSON, _MODEL, _IMAGES = "scene.json", Path("sparse/0"), "images"
-_EXIF_ORIENTATION, _TURNED = 0x0112, range(2, 9)
+_EXIF_ORIENTATION, _TURNED, _SAME_SIZE = 0x0112, range(2, 9), range(2, 5)
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +40,7 @@ def new_folder(out: Path) -> Generator[Path]:
     try:
         partial.chmod(0o755)  # mkdtemp makes a private folder
         yield partial
-        partial.replace(out)
+        partial.replace(out.resolve())
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -54,11 +54,14 @@ def check_new(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: exists already; give another or remove it first.")
+    if out.resolve() == Path.cwd() or out.is_mount():
+        raise InputError(f"--out {out}: cannot be replaced; name a new folder inside it.")
     _beside(out).rmdir()
 
 
 def _beside(out: Path) -> Path:
     """An empty hidden folder on the same disk, to be renamed to ``out``."""
+    out = out.resolve()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
@@ -210,7 +213,13 @@ def _place_images(scene: Scene, folder: Path, progress: Progress) -> None:
 def _link_upright(source: Path, target: Path) -> None:
     """Hard-links an image; copies it across disks, or turned upright when EXIF says so."""
     with open_photo(source) as image:
-        if image.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+        turn = image.getexif().get(_EXIF_ORIENTATION)
+        if turn in _TURNED and (turn in _SAME_SIZE or image.width == image.height):
+            raise InputError(
+                f"{source}: by its EXIF it must be turned, and nothing tells whether its pose is "
+                "that of the turned photo; turn its pixels or remove the tag."
+            )
+        if turn in _TURNED:
             # Quality 95 so that turning costs no more than a second JPEG pass must.
             ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
             return

@@ -2,7 +2,6 @@
 
 import getpass
 import hashlib
-import json
 import os
 import tempfile
 from collections import Counter
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.pose import Pose
+from relocal.pose import Pose, rotation_angle
 
 UNITS = ("m", "unit")
 MIN_DEPTH_OBSERVATIONS = 10
+MAX_ANCHORS, ANCHOR_TOLERANCE = 16, 1e-6
 _MAX_NORM_ERROR = 1e-3
 
 
@@ -165,15 +165,30 @@ class Scene:
         """The recording an image belongs to: the folder of its name."""
         return str(Path(self.images[index]).parent)
 
-    def world(self, names: tuple[str, ...]) -> str:
-        """Digest of the unit and the poses of some images: what a localizer's answers refer to."""
+    def anchors(self, names: Sequence[str]) -> dict[str, list[float]]:
+        """Poses of a few of the images by name, which tell one ground truth from another.
+
+        Returns:
+            At most ``MAX_ANCHORS`` of the names, evenly spaced, each with x, y, z of its centre and
+            w, x, y, z of its quaternion.
+        """
         index = {name: i for i, name in enumerate(self.images)}
-        rows = [index[name] for name in names if name in index]
-        poses = self.poses[torch.tensor(rows, dtype=torch.long)].canonical()
-        values = torch.cat([poses.position, poses.quaternion], dim=1).double()
-        # Files round: what agrees to a millionth is the same.
-        text = json.dumps([self.unit, names, (values * 1e6).round().long().tolist()])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        chosen = list(names)[:: max(1, -(-len(names) // MAX_ANCHORS))]
+        poses = self.poses[torch.tensor([index[name] for name in chosen])]
+        values = torch.cat([poses.position, poses.quaternion], dim=1)
+        return dict(zip(chosen, values.tolist(), strict=True))
+
+    def has_anchors(self, anchors: Mapping[str, Sequence[float]]) -> bool:
+        """Whether these images are here with the same poses, to a millionth."""
+        index = {name: i for i, name in enumerate(self.images)}
+        if not anchors.keys() <= index.keys():
+            return False
+        mine = self.poses[torch.tensor([index[name] for name in anchors])]
+        theirs = torch.tensor(list(anchors.values()), dtype=torch.float64)
+        moved = (mine.position - theirs[:, :3]).norm(dim=-1)
+        turned = rotation_angle(mine.quaternion, theirs[:, 3:])
+        near = moved <= ANCHOR_TOLERANCE * (1 + mine.position.norm(dim=-1))
+        return bool((near & (turned <= ANCHOR_TOLERANCE)).all())
 
     def cache_folder(self) -> Path:
         """Where images made from this scene are kept: in its folder if that can be written to."""

@@ -51,9 +51,21 @@ def apply_split(scene: Scene, rule: str, fold: int | None = None) -> Scene:
         splits = _without_folds(scene, rule)
     for part in ("train", "test"):
         if not splits.get(part):
-            raise InputError(f"--split {rule}: leaves no images for {part}.")
+            raise InputError(f"--split {rule}: leaves no images for {part}{_remedy(scene, rule)}.")
     label = Path(rule).name if Path(rule).is_file() else rule
     return scene.with_splits(splits, label if fold is None else f"{label} fold {fold}")
+
+
+def _remedy(scene: Scene, rule: str) -> str:
+    """What to do when a rule of blocks finds too few of them."""
+    if (match := _BLOCKS.fullmatch(rule)) is None:
+        return ""
+    longest = max(len(names) for names in _sequences(scene).values())
+    size = max(1, longest // (2 * int(match[2])))
+    return (
+        f": {longest} images are {-(-longest // int(match[1]))} blocks of {match[1]}. Take smaller "
+        f"blocks, blocks:{size}/{match[2]}/{min(int(match[3]), size // 4)}, or another --fold"
+    )
 
 
 def _without_folds(scene: Scene, rule: str) -> Splits:

@@ -94,6 +94,8 @@ class TrainConfig:
             if getattr(self, option) < low:
                 flag = option.replace("_", "-")
                 raise InputError(f"--{flag}: must be at least {low}, not {getattr(self, option)}.")
+        if self.seed >= 2**32:
+            raise InputError(f"--seed: must be below {2**32}, not {self.seed}.")
         for option in ("lr", "backbone_lr", "weight_decay"):
             if not 0 <= getattr(self, option) < float("inf"):
                 flag = option.replace("_", "-")

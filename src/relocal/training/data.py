@@ -63,7 +63,7 @@ class TrainingData:
             photo_camera=self.photo_camera,
             depth=depth,
             training_images=names,
-            world=self.scene.world(names),
+            anchors=self.scene.anchors(names),
         )
 
     def batches(self, generator: torch.Generator, fabric: Any) -> list[Int[Tensor, " b"]]:

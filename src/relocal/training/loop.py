@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene import Scene, load_scene
-from relocal.scene.files import check_new, write_json
+from relocal.scene.files import check_new
 from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
@@ -87,13 +88,11 @@ def train(
         )
     model.fit_statistics(data.poses[data.train].to(torch.float32))
     run = data.run(out)
-    if (out / files.CONFIG).is_file():
-        files.check_same_run(run)
-    elif fabric.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / files.CONFIG, files.run_to_json(run))
-        files.write_environment(out)
-    fit(fabric, model, loss, data, out, report)
+    out.mkdir(parents=True, exist_ok=True)
+    with files.locked(out) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            files.begin(run, scene)
+        fit(fabric, model, loss, data, out, report)
     return run
 
 
@@ -134,7 +133,7 @@ def fit(
             update_average(ema, model, config.ema_decay, step)
             rows.append(errors_row(mean, prediction, target))
             speed = len(rows) * data.batch_size / (time.perf_counter() - began)
-            report(step + 1, total, progress_line(epoch, config, rows, speed))
+            report(step + 1, total, progress_line(epoch, data, rows, speed))
         row = epoch_row(epoch, rows, data, time.perf_counter() - began)
         if config.validate:
             row |= validation_row(model, ema, data, fabric.device)
@@ -232,13 +231,13 @@ def _medians(rows: list[tuple[float, Tensor, Tensor]]) -> tuple[float, float]:
 
 
 def progress_line(
-    epoch: int, config: TrainConfig, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
+    epoch: int, data: TrainingData, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
 ) -> str:
-    """Epoch, loss, median errors of the latest batches, and speed."""
+    """Epoch, loss, median errors of the latest training batches, and speed; fits a terminal."""
     position, rotation = _medians(rows[-20:])
     return (
-        f"epoch {epoch + 1}/{config.epochs}  loss {rows[-1][0]:.3f}  "
-        f"median {position:.3f} / {rotation:.2f}°  {images_per_s:.0f} images/s"
+        f"epoch {epoch + 1}/{data.config.epochs} loss {rows[-1][0]:.3f} "
+        f"train {position:.3f} {data.scene.unit} {rotation:.1f}° {images_per_s:.0f} img/s"
     )
 
 

@@ -9,12 +9,14 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from relocal.backbones import build_backbone
 from relocal.camera import Camera
 from relocal.errors import InputError, unknown
 from relocal.models import MODELS, PoseNet
+from relocal.scene import Scene
 from relocal.scene.files import read_json, write_json
 from relocal.scene.scene import UNITS
 from relocal.training.config import TrainConfig
@@ -55,8 +58,8 @@ class Run:
     """Near, median and far depth of the scene, where known."""
     training_images: tuple[str, ...]
     """Names of the images that it was trained on."""
-    world: str
-    """Digest of their poses: labels of another ground truth are another world."""
+    anchors: Mapping[str, Sequence[float]]
+    """Poses of some of them, as ``Scene.anchors`` gives: another ground truth has others."""
 
     def model(self) -> PoseNet:
         """The trained network, in evaluation mode.
@@ -78,14 +81,23 @@ class Run:
         model.load_state_dict(weights)
         return channels_last(model.eval())
 
-    def training_seconds(self) -> float | None:
-        """Time that the epochs took, from ``metrics.jsonl``; None when it is not there."""
+    def epochs(self) -> list[dict[str, float]]:
+        """A row an epoch of what training measured; empty when ``metrics.jsonl`` is not there.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
         path = self.folder / METRICS
-        rows = path.read_text().splitlines() if path.is_file() else []
+        rows = path.read_text("utf-8").splitlines() if path.is_file() else []
         try:
-            return sum(float(json.loads(row)["seconds"]) for row in rows) if rows else None
-        except (ValueError, KeyError, TypeError):
-            return None
+            return [{key: float(value) for key, value in json.loads(row).items()} for row in rows]
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"{path}: is not what training wrote ({error}).") from error
+
+    def training_seconds(self) -> float | None:
+        """Time that the epochs took; None when it is not known."""
+        rows = self.epochs()
+        return sum(row.get("seconds", math.nan) for row in rows) if rows else None
 
 
 def build_model(config: TrainConfig, pretrained: bool = True) -> PoseNet:
@@ -118,8 +130,7 @@ def load_run(folder: Path | str) -> Run:
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: this is no run (it has no {CONFIG}); make one with train.")
     if not (folder / WEIGHTS).is_file():
-        hint = "go on with train --resume" if (folder / CHECKPOINT).is_dir() else "train again"
-        raise InputError(f"{folder}: the run has no {WEIGHTS}; {hint}.")
+        raise InputError(f"{folder}: the run has no {WEIGHTS}; go on with train --resume.")
     return run_from_json(folder, read_json(folder / CONFIG))
 
 
@@ -147,7 +158,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "depth": depth,
         "train": run.config.to_json(),
         "training_images": list(run.training_images),
-        "world": run.world,
+        "anchors": {name: list(pose) for name, pose in run.anchors.items()},
     }
 
 
@@ -177,7 +188,7 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
             photo_camera=photo_camera,
             depth=None if median is None else (_or_nan(near), median, _or_nan(far)),
             training_images=tuple(content["training_images"]),
-            world=content["world"],
+            anchors={str(k): [float(v) for v in pose] for k, pose in content["anchors"].items()},
         )
     except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
@@ -188,11 +199,26 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def check_same_run(run: Run) -> None:
-    """Refuses to go on with a run that was begun on other images, poses or cameras."""
+def begin(run: Run, scene: Scene) -> None:
+    """Writes what a run is, or checks that it goes on as it was begun.
+
+    Raises:
+        InputError: If it was begun on other images, poses or cameras.
+    """
+    if (run.folder / CONFIG).is_file():
+        _check_same(run, scene)
+    else:
+        write_json(run.folder / CONFIG, run_to_json(run))
+    if not (run.folder / ENVIRONMENT).is_file():
+        write_json(run.folder / ENVIRONMENT, environment())
+
+
+def _check_same(run: Run, scene: Scene) -> None:
     stored, now = read_json(run.folder / CONFIG), json.loads(json.dumps(run_to_json(run)))
-    # The depth follows from the poses, but its last digit also from the order of the points.
-    if {**stored, "depth": None} != {**now, "depth": None}:
+    # Poses are compared with a tolerance. The depth follows from them, but its last digit also
+    # from the order of the points.
+    apart = {"depth": None, "anchors": None}
+    if {**stored, **apart} != {**now, **apart} or not scene.has_anchors(stored["anchors"]):
         raise InputError(
             f"{run.folder}: --resume needs the scene, split and poses that the run was begun "
             "with; they are others now."
@@ -215,9 +241,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file aside and renames it."""
     partial = path.with_name(f".{path.name}.partial")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
-    partial.chmod(0o644)  # safetensors makes it private, unlike the other files of a run
-    partial.replace(path)
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+        partial.chmod(0o644)  # safetensors makes it private, unlike the other files of a run
+        partial.replace(path)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error}).") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Keeps other processes from training in the same folder meanwhile.
+
+    Raises:
+        InputError: If one is at it already.
+    """
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(f"{folder}: another training is at work in this folder.") from error
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -233,11 +277,6 @@ def keep_rows(path: Path, epochs: int) -> None:
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text("".join(f"{row}\n" for row in rows))
         partial.replace(path)
-
-
-def write_environment(folder: Path) -> None:
-    """Records what the run was made with."""
-    write_json(folder / ENVIRONMENT, environment())
 
 
 def environment() -> dict[str, Any]:
