@@ -164,10 +164,10 @@ def test_interrupted_training_says_how_to_go_on(
     def stop(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "train", stop)
+    monkeypatch.setattr(cli.verbs, "train", stop)
     code, _, error = call("train", "scenes/heads", "--out", "runs/heads")
     assert (code, error) == (130, "relocal: stopped before the training began; nothing was made.\n")
-    monkeypatch.setattr(cli, "stored_config", lambda run: TrainConfig())
+    monkeypatch.setattr(cli.verbs, "stored_config", lambda run: TrainConfig())
     code, _, error = call("train", "scenes/heads", "--out", "runs/heads")
     assert code == 130
     assert "relocal train scenes/heads --out runs/heads --resume" in error
@@ -179,7 +179,7 @@ def test_full_disk_is_told_without_a_traceback(
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "run/weights.safetensors")
 
-    monkeypatch.setattr(cli, "train", full)
+    monkeypatch.setattr(cli.verbs, "train", full)
     assert call("train", "scene", "--out", "run") == (
         *(2, ""),
         "relocal: run/weights.safetensors: No space left on device.\n",
@@ -342,7 +342,7 @@ def test_existing_out_is_refused_at_once(
     def too_late(*arguments: Any, **options: Any) -> None:
         raise AssertionError("it was evaluated in vain")
 
-    monkeypatch.setattr(cli, "evaluate", too_late)
+    monkeypatch.setattr(cli.verbs, "evaluate", too_late)
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "letter.txt").write_text("dear")
     refused(["scene", "exists already"], *importing(capture, tmp_path))

@@ -1,30 +1,14 @@
-"""The command line: a verb a function of the library."""
+"""The verbs: a dataclass each, whose fields are its options, and a function of the library."""
 
-import io
-import os
-import sys
-import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
-from relocal import __version__
 from relocal.camera import CAMERA_MODELS, Camera
+from relocal.cli.console import INTERRUPTED, NOTHING_DONE, SOME_FAILED, progress_bar, warn
 from relocal.datasets import import_scene
 from relocal.demonstration import demo
 from relocal.errors import InputError, unknown
@@ -33,17 +17,7 @@ from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene.files import check_new
 from relocal.sfm import TriangulateConfig, triangulate
-from relocal.training import PRESETS, Run, TrainConfig, stored_config, train
-
-NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
-LOG_EVERY_S = 30
-
-_SHORT = {
-    "--model": "--model.name",
-    "--loss": "--loss.name",
-    "--pretrained": "--backbone.weights",
-}
-"""Other names of options that are often given."""
+from relocal.training import Run, TrainConfig, stored_config, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,90 +231,6 @@ class Demo:
         return 0
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs a verb and exits with its code: 0 done, 2 nothing done, 3 some of several failed."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments == ["--version"]:
-        print(f"relocal {__version__}")
-        sys.exit(0)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no °
-    try:
-        code = parse(arguments).run()
-    except InputError as error:
-        code = complain(str(error))
-    except BrokenPipeError:
-        # Whoever reads the answers has had enough; what is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:
-        # The disk, not the program: full, read-only, gone.
-        code = complain(f"{error.filename or 'a file'}: {error.strerror or error}.")
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    sys.exit(code)
-
-
-Verb = Import | Triangulate | Train | Evaluate | Localize | Demo
-
-
-def parse(arguments: list[str]) -> Verb:
-    """Turns arguments into a verb.
-
-    A preset changes the defaults of train's options; for a run that is resumed they are its own,
-    so that an option which would change it stands out.
-    """
-    arguments = [_long(argument) for argument in arguments]
-    verb = _parse(arguments, _preset(arguments))
-    if isinstance(verb, Train) and verb.resume and (old := stored_config(verb.out)) is not None:
-        if verb.preset is not None:
-            raise InputError("--preset: --resume goes on with the run's own options; leave it out.")
-        return _parse(arguments, old)
-    return verb
-
-
-def _parse(arguments: list[str], options: TrainConfig) -> Verb:
-    @dataclass(frozen=True, kw_only=True)
-    class Started(Train):
-        __doc__ = Train.__doc__
-        config: Annotated[TrainConfig, arg(name="")] = options
-
-    verbs = (
-        Annotated[Import, subcommand("import")]
-        | Annotated[Triangulate, subcommand("triangulate")]
-        | Annotated[Started, subcommand("train")]
-        | Annotated[Evaluate, subcommand("evaluate")]
-        | Annotated[Localize, subcommand("localize")]
-        | Annotated[Demo, subcommand("demo")]
-    )
-    return tyro.cli(
-        verbs,
-        prog="relocal",
-        description="Where is the camera, and where is it looking? From one photo.",
-        args=arguments,
-    )
-
-
-def _long(argument: str) -> str:
-    """The full name of an option that has a short one."""
-    name, *value = argument.split("=", 1)
-    return "=".join([_SHORT.get(name, name), *value])
-
-
-def _preset(arguments: list[str]) -> TrainConfig:
-    """The options that ``--preset NAME`` starts from, found before the others are read."""
-    name = None
-    for previous, argument in pairwise(["", *arguments]):
-        if previous == "--preset":
-            name = argument
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-    if name is not None and name not in PRESETS:
-        raise unknown("--preset", name, PRESETS)
-    return TrainConfig() if name is None else PRESETS[name]
-
-
 def parse_camera(text: str) -> Camera:
     """Reads ``MODEL,width,height,parameters...``.
 
@@ -379,41 +269,3 @@ def training_line(run: Run) -> str:
     minutes = (run.training_seconds() or 0) / 60
     epochs = "epoch" if len(rows) == 1 else "epochs"
     return f"trained {len(rows)} {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
-
-
-@contextmanager
-def progress_bar() -> Generator[Callable[[int, int, str], None]]:
-    """A bar on the error stream: what is being done, how far it is, time left.
-
-    Where that is no terminal, a line every half minute instead.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=8),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        last = time.monotonic()
-
-        def report(done: int, total: int, text: str) -> None:
-            nonlocal last
-            bar.update(task, completed=done, total=total, description=text)
-            if not console.is_terminal and time.monotonic() - last > LOG_EVERY_S:
-                last = time.monotonic()
-                print(f"relocal: {text} ({done}/{total})", file=sys.stderr, flush=True)
-
-        yield report
-
-
-def complain(message: str) -> int:
-    """Prints an error; nothing was done."""
-    print(f"relocal: {message}", file=sys.stderr)
-    return NOTHING_DONE
-
-
-def warn(message: str) -> None:
-    """Prints a warning."""
-    print(f"relocal: {message}", file=sys.stderr)

@@ -1,0 +1,56 @@
+"""What the command line says while it works, and when it cannot."""
+
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
+LOG_EVERY_S = 30
+
+
+@contextmanager
+def progress_bar() -> Generator[Callable[[int, int, str], None]]:
+    """A bar on the error stream: what is being done, how far it is, time left.
+
+    Where that is no terminal, a line every half minute instead.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=8),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+        last = time.monotonic()
+
+        def report(done: int, total: int, text: str) -> None:
+            nonlocal last
+            bar.update(task, completed=done, total=total, description=text)
+            if not console.is_terminal and time.monotonic() - last > LOG_EVERY_S:
+                last = time.monotonic()
+                print(f"relocal: {text} ({done}/{total})", file=sys.stderr, flush=True)
+
+        yield report
+
+
+def complain(message: str) -> int:
+    """Prints an error; nothing was done."""
+    print(f"relocal: {message}", file=sys.stderr)
+    return NOTHING_DONE
+
+
+def warn(message: str) -> None:
+    """Prints a warning."""
+    print(f"relocal: {message}", file=sys.stderr)
