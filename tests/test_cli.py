@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from relocal import __version__, cli
+from relocal.cli import verbs
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig
 
@@ -164,10 +165,10 @@ def test_interrupted_training_says_how_to_go_on(
     def stop(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.verbs, "train", stop)
+    monkeypatch.setattr(verbs, "train", stop)
     code, _, error = call("train", "scenes/heads", "--out", "runs/heads")
     assert (code, error) == (130, "relocal: stopped before the training began; nothing was made.\n")
-    monkeypatch.setattr(cli.verbs, "stored_config", lambda run: TrainConfig())
+    monkeypatch.setattr(verbs, "stored_config", lambda run: TrainConfig())
     code, _, error = call("train", "scenes/heads", "--out", "runs/heads")
     assert code == 130
     assert "relocal train scenes/heads --out runs/heads --resume" in error
@@ -179,7 +180,7 @@ def test_full_disk_is_told_without_a_traceback(
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device", "run/weights.safetensors")
 
-    monkeypatch.setattr(cli.verbs, "train", full)
+    monkeypatch.setattr(verbs, "train", full)
     assert call("train", "scene", "--out", "run") == (
         *(2, ""),
         "relocal: run/weights.safetensors: No space left on device.\n",
@@ -342,7 +343,7 @@ def test_existing_out_is_refused_at_once(
     def too_late(*arguments: Any, **options: Any) -> None:
         raise AssertionError("it was evaluated in vain")
 
-    monkeypatch.setattr(cli.verbs, "evaluate", too_late)
+    monkeypatch.setattr(verbs, "evaluate", too_late)
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "letter.txt").write_text("dear")
     refused(["scene", "exists already"], *importing(capture, tmp_path))
