@@ -235,7 +235,7 @@ def test_preset_changes_defaults_and_options_override_it(how: tuple[str, ...]) -
 
 
 def test_camera_is_read_as_colmap_writes_it() -> None:
-    camera = cli.parse_camera("OPENCV,160,120,144,143,80,60,0.1,0,0.01,-0.02")
+    camera = verbs.parse_camera("OPENCV,160,120,144,143,80,60,0.1,0,0.01,-0.02")
     assert (camera.model, camera.width, camera.height) == ("OPENCV", 160, 120)
     assert camera.params.tolist() == [144, 143, 80, 60, 0.1, 0, 0.01, -0.02]
 
