@@ -1,4 +1,4 @@
-"""The README's examples run, and print what it says.
+"""The examples of the README and of docs/ run, and print what they say.
 
 A block of bash or Python after ``<!-- test -->`` is run, in order with the others of its page, in
 a folder where a small ``room`` is rendered already. After ``<!-- test: demo -->`` it is run as a
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+import relocal
 
 ROOT = Path(__file__).resolve().parents[1]
 _FENCED = r"```(?P<{0}>\w*)\n(?P<{1}>.*?)^```\n"
@@ -71,10 +73,10 @@ def alike(printed: str, written: str) -> bool:
     )
 
 
-def check(label: str, names: dict[str, Any]) -> None:
-    chosen = [b for b in blocks((ROOT / "README.md").read_text("utf-8")) if b.label == label]
+def check(label: str, names: dict[str, Any], page: str = "README.md") -> None:
+    chosen = [b for b in blocks((ROOT / page).read_text("utf-8")) if b.label == label]
     if not chosen:
-        pytest.skip(f"the README marks no block with {label or 'test'!r}")
+        pytest.skip(f"{page} marks no block with {label or 'test'!r}")
     for block in chosen:
         printed = run(block, names)
         assert block.output is None or alike(printed, block.output), printed
@@ -93,6 +95,23 @@ def test_readme_runs(tiny_room: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_demo_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     check("demo", {})
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", ["add-a-loss", "add-a-backbone", "add-a-dataset"])
+def test_what_others_add_works(
+    page: str, tiny_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[dict[str, Any]] = [relocal.LOSSES, relocal.BACKBONES, relocal.DATASETS]
+    before = [dict(table) for table in tables]
+    shutil.copytree(tiny_room, tmp_path / "room")
+    monkeypatch.chdir(tmp_path)
+    try:
+        check("", {}, f"docs/{page}.md")
+    finally:
+        for table, old in zip(tables, before, strict=True):
+            table.clear()
+            table.update(old)
 
 
 def test_blocks_are_found_and_outputs_compared(

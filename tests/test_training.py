@@ -229,7 +229,7 @@ def test_validation_rows_exist_only_when_asked_for(
     assert not set(held) & set(run.training_images)
     row = rows_of(tmp_path / "held")[-1]
     # The number is that of the weights that are kept, on the images that were held out.
-    poses = loop.predict(run.model(), _views(tiny_scene, run, held), run.window)
+    poses = loop.predict(run.model(), _views(tiny_scene, run, held), run.camera, run.window)
     truth = tiny_scene.poses[[tiny_scene.images.index(name) for name in held]].to(torch.float32)
     errors = position_error(poses, truth), rotation_error_deg(poses, truth)
     assert row["validation_position"] == pytest.approx(median(errors[0].numpy()), abs=1e-4)

@@ -317,10 +317,10 @@ def build_cache(
         InputError: If an image is missing or damaged, or the disk is too full.
     """
     shape = (len(files), target.height, target.width, 3)
-    path = folder / f"{_cache_key(files, cameras, target)}.npy"
+    path = folder / f"{cache_key(files, cameras, target)}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _check_space(folder, math.prod(shape))
+        check_space(folder, math.prod(shape))
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
         os.close(handle)
         partial = Path(temporary)
@@ -335,12 +335,13 @@ def build_cache(
     return torch.from_numpy(mapped).permute(0, 3, 1, 2)
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses to begin a file of so many bytes where they are not free."""
     # A mapped file on a full disk kills the process instead of raising.
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder}: the image cache needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free."
+            f"{folder}: the cache needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free."
         )
 
 
@@ -368,7 +369,8 @@ def _fill_cache(
     array.flush()
 
 
-def _cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
+def cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
+    """A digest of all that the content of an image cache depends on."""
     try:
         stats = [file.stat() for file in files]
     except OSError as error:

@@ -298,6 +298,21 @@ def _make_term(name: str, make: Callable[..., nn.Module]) -> nn.Module:
     return make(COUPLED[plain], twin=True) if plain != name else make(COUPLED[plain])
 
 
+def check_rotation(loss: nn.Module, rotation: str) -> None:
+    """Refuses an entry of ``ROTATIONS`` that a part of the loss does not accept.
+
+    Raises:
+        InputError: If there is such a part.
+    """
+    for part in loss.modules():
+        accepted = getattr(part, "rotations", None)
+        if accepted is not None and rotation not in accepted:
+            raise InputError(
+                f"--model.rotation {rotation}: the loss {type(part).__name__} takes only "
+                f"{', '.join(sorted(accepted))}."
+            )
+
+
 def needs_depth(loss: nn.Module) -> bool:
     """Whether any part of a loss uses the scene's depth."""
     return any(getattr(part, "needs_depth", False) for part in loss.modules())

@@ -46,7 +46,9 @@ class Regressor:
         if camera is None:
             camera, warning = camera_of_photo(source, self.run.photo_camera)
         view = load_view(source, camera, self.run.camera)
-        pose = predict(self.model, view[None], self.run.window)[0].to(torch.float64).canonical()
+        cells = self.run.config.cache == "features"
+        poses = predict(self.model, view[None], self.run.camera, self.run.window, cells)
+        pose = poses[0].to(torch.float64).canonical()
         return Estimate(
             pose=pose,
             unit=self.run.unit,

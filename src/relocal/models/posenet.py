@@ -127,9 +127,9 @@ class PoseNet(nn.Module):
                 head.position.bias.zero_()
                 head.rotation.bias.copy_(start)
 
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Prediction:
-        """Predicts poses from RGB images in 0..255."""
-        maps = self.backbone.features(image)
+    def forward(self, image: Float[Tensor, "B _ _ _"], from_stem: bool = False) -> Prediction:
+        """Predicts poses from RGB images in 0..255, or from the maps of the backbone's stem."""
+        maps = self.backbone.features(image, from_stem)
         pooled = F.adaptive_avg_pool2d(maps["out"], self.grid)
         main = self._prediction(*self.head(pooled.flatten(1)))
         if self.training:

@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from relocal.backbones import STEM_STRIDE, Backbone
 from relocal.errors import InputError
-from relocal.images import build_cache, training_camera
+from relocal.images import build_cache, cache_key, training_camera
 from relocal.pose import mean_quaternion
 from relocal.scene import Scene, block_split
 from relocal.training.config import TrainConfig
+from relocal.training.features import build_feature_cache, central_cells, random_cells
 from relocal.training.run import Run
-from relocal.training.views import augmented_view, input_camera
+from relocal.training.views import augmented_view, expanded, input_camera
 from relocal.types import Target
 
 VALIDATION_BLOCK, VALIDATION_EVERY, VALIDATION_GAP = 40, 7, 5
@@ -25,24 +27,38 @@ Report = Callable[[int, int, str], None]
 class TrainingData:
     """The training images in memory, and how batches are drawn from them."""
 
-    def __init__(self, scene: Scene, config: TrainConfig, out: Path, report: Report) -> None:
+    def __init__(
+        self, scene: Scene, config: TrainConfig, backbone: Backbone, report: Report
+    ) -> None:
         self.scene, self.config = scene, config
         every = scene.indices("train")
         self.photo_camera = scene.camera(int(torch.mode(scene.camera_index[every]).values))
         short_side = round(config.view.input_px * config.view.margin)
         self.camera = training_camera(self.photo_camera, short_side)
-        self.window = input_camera(self.camera, config.view)
+        self.cells = config.cache == "features"
+        self.window = input_camera(self.camera, config.view, STEM_STRIDE if self.cells else 1)
         self.train, self.validation = split_validation(scene, every, config.validate)
         self.depth = _depth(scene, config)
         self.poses = scene.poses.canonical()
         used = torch.cat([self.train, self.validation])
-        self.images = build_cache(
-            [scene.path(i) for i in used.tolist()],
-            [scene.camera(i) for i in used.tolist()],
+        files = [scene.path(i) for i in used.tolist()]
+        cameras = [scene.camera(i) for i in used.tolist()]
+        folder = scene.cache_folder()
+        self.images: Tensor = build_cache(
+            files,
+            cameras,
             self.camera,
-            scene.cache_folder(),
+            folder,
             lambda done, total: report(done, total, "reading images"),
         )
+        if self.cells:
+            self.images = build_feature_cache(
+                backbone,
+                self.images,
+                cache_key(files, cameras, self.camera),
+                folder,
+                lambda done, total: report(done, total, "computing features of the stem"),
+            )
         # The cache holds the used images only: row[i] is where image i lies in it.
         self.row = torch.full((len(scene),), -1).scatter(0, used, torch.arange(len(used)))
         self.hemisphere = mean_quaternion(self.poses.quaternion[self.train]).float()
@@ -76,13 +92,19 @@ class TrainingData:
 
     def batch(
         self, index: Int[Tensor, " b"], generator: torch.Generator, device: torch.device
-    ) -> tuple[Float[Tensor, "b 3 h w"], Target]:
-        """Augmented images and their labels."""
+    ) -> tuple[Float[Tensor, "b c h w"], Target]:
+        """Augmented images, or windows of feature maps, and their labels."""
         images = self.images[self.row[index]].to(device)
         poses = self.poses[index].to(torch.float32).to(device)
-        view, poses, cameras = augmented_view(
-            images, poses, self.camera, self.window, self.config.view, generator
-        )
+        if self.cells and self.config.view.augment == "crop":
+            view, cameras = random_cells(images, self.camera, self.window, generator)
+        elif self.cells:
+            view = central_cells(images, self.camera, self.window)
+            cameras = expanded(self.window, len(images))
+        else:
+            view, poses, cameras = augmented_view(
+                images, poses, self.camera, self.window, self.config.view, generator
+            )
         target = Target(
             pose=poses,
             camera=cameras.to(device),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.losses import build_loss, needs_depth
+from relocal.losses import build_loss, check_rotation, needs_depth
 from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
@@ -27,6 +27,7 @@ from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
 from relocal.training.data import Report, TrainingData
+from relocal.training.features import central_cells
 from relocal.training.run import Run, build_model, channels_last
 from relocal.training.views import central_view
 from relocal.types import Prediction, Target
@@ -79,8 +80,10 @@ def train(
     keep_freed_memory()
     fabric.seed_everything(config.seed, verbose=False)
     # First what is quick to refuse, then the images.
-    model, loss = build_model(config), build_loss(config.loss)
-    data = TrainingData(scene, config, out, report)
+    loss = build_loss(config.loss)
+    check_rotation(loss, config.model.rotation)
+    model = build_model(config)
+    data = TrainingData(scene, config, model.backbone, report)
     if needs_depth(loss) and data.depth is None:
         raise InputError(
             f"--loss {config.loss.name} uses the scene's depth, and {scene.name} has no map "
@@ -122,7 +125,7 @@ def fit(
         for step, index in enumerate(data.batches(generator, fabric), start=epoch * steps):
             set_learning_rate(optimizer, step / total, config.warmup)
             images, target = data.batch(index, generator, fabric.device)
-            prediction = network(images)
+            prediction = network(images, data.cells)
             values = batch_loss(loss, prediction, target, step / total)
             mean = values.mean()
             check_finite(mean, data, index, out)
@@ -265,7 +268,8 @@ def validation_row(
     """Median errors of the averaged weights on the held-out blocks."""
     kept = {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(ema)
-    poses = predict(model, data.images[data.row[data.validation]], data.window, device)
+    images = data.images[data.row[data.validation]]
+    poses = predict(model, images, data.camera, data.window, data.cells, device)
     model.load_state_dict(kept)
     truth = data.poses[data.validation].to(torch.float32)
     return {
@@ -276,15 +280,34 @@ def validation_row(
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: Tensor, window: Camera, device: torch.device | str = "cpu"
+    model: PoseNet,
+    images: Tensor,
+    camera: Camera,
+    window: Camera,
+    cells: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Pose:
-    """Poses (n,) of images of the training camera, in float32, on the CPU."""
+    """Poses (n,) of images, in float32, on the CPU.
+
+    Args:
+        model: The network.
+        images: Images of the training camera, uint8, or their maps of the stem, bfloat16.
+        camera: The training camera.
+        window: Its part that the network sees.
+        cells: Whether the network was trained on windows of the stem's maps.
+        device: Where the network is.
+    """
     was_training = model.training
     model.eval()
-    poses = [
-        model(central_view(batch, window).to(device)).pose().to("cpu")
-        for batch in images.split(_EVALUATION_BATCH)
-    ]
+    poses: list[Pose] = []
+    for batch in images.split(_EVALUATION_BATCH):
+        batch = batch.to(device)
+        if cells:
+            maps = batch if batch.dtype == torch.bfloat16 else model.backbone.stem(batch.float())
+            prediction = model(central_cells(maps.float(), camera, window), True)
+        else:
+            prediction = model(central_view(batch, window))
+        poses.append(prediction.pose().to("cpu"))
     model.train(was_training)
     return Pose(torch.cat([p.position for p in poses]), torch.cat([p.quaternion for p in poses]))
 

@@ -16,14 +16,21 @@ from relocal.pose import Pose, quaternion_exp
 from relocal.training.config import ViewConfig
 
 
-def input_camera(camera: Camera, config: ViewConfig) -> Camera:
-    """The central window of the training camera that the network sees."""
+def input_camera(camera: Camera, config: ViewConfig, cell_px: int = 1) -> Camera:
+    """The central window of the training camera that the network sees.
+
+    Args:
+        camera: The training camera.
+        config: How large the window is.
+        cell_px: Sides and corner are whole multiples of it; more than 1 for crops of feature maps.
+    """
     scale = 1 / config.margin
     width = config.input_px if config.shape == "square" else round(camera.width * scale)
     height = config.input_px if config.shape == "square" else round(camera.height * scale)
-    width, height = min(width, camera.width), min(height, camera.height)
-    left, top = (camera.width - width) // 2, (camera.height - height) // 2
-    return camera.cropped(left, top, width, height)
+    wanted, whole = (width, height), (camera.width, camera.height)
+    cells = [min(round(w / cell_px), n // cell_px) for w, n in zip(wanted, whole, strict=True)]
+    left, top = ((n // cell_px - c) // 2 * cell_px for n, c in zip(whole, cells, strict=True))
+    return camera.cropped(left, top, cells[0] * cell_px, cells[1] * cell_px)
 
 
 def central_view(images: UInt8[Tensor, "B 3 H W"], camera: Camera) -> Float[Tensor, "B 3 h w"]:
@@ -64,7 +71,7 @@ def augmented_view(
     elif config.augment == "crop":
         view, cameras = _random_crop(images, camera, window, generator)
     else:
-        view, cameras = central_view(images, window), _expanded(window, len(images))
+        view, cameras = central_view(images, window), expanded(window, len(images))
     if config.jitter > 0:
         view = _jitter(view, config.jitter, generator)
     return view.contiguous(memory_format=torch.channels_last), poses, cameras
@@ -87,7 +94,7 @@ def _virtual_camera(
     homography = camera.matrix().to(rays) @ old_from_new.rotation  # (B, 3, 3)
     seen = rays.flatten(0, 1) @ homography.mT  # (B, h w, 3)
     pixels = (seen[..., :2] / seen[..., 2:]).unflatten(1, (window.height, window.width))
-    return _sample(images, pixels), poses @ old_from_new, _expanded(window, count)
+    return _sample(images, pixels), poses @ old_from_new, expanded(window, count)
 
 
 def _random_crop(
@@ -138,5 +145,6 @@ def _pixel_centres(camera: Camera, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def _expanded(camera: Camera, count: int) -> Camera:
+def expanded(camera: Camera, count: int) -> Camera:
+    """One camera for each image of a batch."""
     return Camera(camera.model, camera.width, camera.height, camera.params.expand(count, -1))

@@ -1,0 +1,74 @@
+"""Any convolutional network of timm, ``timm:NAME``, where timm is installed."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from relocal.backbones.backbone import Backbone, Preprocess
+from relocal.errors import InputError, unknown
+
+TIMM = "timm:"
+
+
+class LastMap(nn.Module):
+    """A timm network that returns its last feature map alone."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B _ _ _"]:
+        """Returns the last feature map."""
+        return self.network(x)[-1]
+
+
+def timm_backbone(name: str) -> Backbone:
+    """Builds a network of timm; it is one layer, so it has no stem that could be frozen alone.
+
+    Raises:
+        InputError: If timm is not installed, has no such network, or it has no feature maps.
+    """
+    try:
+        import timm
+    except (
+        ImportError,
+        RuntimeError,
+    ) as error:  # an unfit torchvision
+        raise InputError(
+            f"--backbone.name {TIMM}{name}: timm cannot be imported ({error}): "
+            "pip install 'relocal[timm]'."
+        ) from error
+    if not timm.is_model(name):
+        raise unknown("--backbone.name, timm", name, timm.list_models())
+    try:
+        network: Any = timm.create_model(name, features_only=True)
+    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        raise InputError(
+            f"--backbone.name {TIMM}{name}: it gives no feature maps ({error})."
+        ) from error
+    cfg, last = network.pretrained_cfg, network.feature_info.info[-1]
+    mean, scale = (tuple(255 * float(v) for v in cfg[key]) for key in ("mean", "std"))
+    body = LastMap(network)
+    return Backbone(
+        {"preprocess": Preprocess(mean=mean, scale=scale), "body": body},
+        stem=None,
+        channels=int(last["num_chs"]),
+        stride=int(last["reduction"]),
+        pretrained=lambda: _pretrained(name),
+        initialise=False,
+    )
+
+
+def _pretrained(name: str) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        network: Any = timm.create_model(name, features_only=True, pretrained=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"--backbone.weights pretrained: the weights of {TIMM}{name} cannot be had ({error}). "
+            "Give them as a safetensors file (--backbone.weights FILE), or start from random "
+            "weights (--backbone.weights none)."
+        ) from error
+    return {f"body.network.{key}": value for key, value in network.state_dict().items()}

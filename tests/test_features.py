@@ -1,0 +1,131 @@
+"""Training on the cached features of a frozen stem: the same maps, windows and answers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from relocal.backbones import BackboneConfig, build_backbone
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.localizers import Regressor
+from relocal.scene import Scene
+from relocal.training import PRESETS, TrainConfig, ViewConfig, load_run, predict, train
+from relocal.training.features import build_feature_cache, central_cells, random_cells
+from relocal.training.views import input_camera
+
+STRIDE = 8
+CAMERA = Camera.pinhole(100, 84, 90.0, 90.0, 50.0, 42.0)
+
+
+@pytest.fixture
+def features(tiny_config: TrainConfig) -> TrainConfig:
+    view = ViewConfig(input_px=64, augment="crop", jitter=0.0)
+    backbone = BackboneConfig(name="googlenet", weights="none")
+    config = replace(tiny_config, backbone=backbone, view=view)
+    return replace(config, freeze="stem", cache="features", epochs=2)
+
+
+def window(input_px: int = 64) -> Camera:
+    return input_camera(CAMERA, ViewConfig(input_px=input_px, augment="crop"), STRIDE)
+
+
+def test_window_is_made_of_whole_cells_inside_the_camera() -> None:
+    for side in range(40, 84):
+        seen = window(side)
+        corner = CAMERA.principal_point - seen.principal_point
+        assert (corner % STRIDE == 0).all()
+        assert seen.width % STRIDE == seen.height % STRIDE == 0
+        assert (corner >= 0).all()
+        assert corner[0] + seen.width <= 104  # cells are counted up to the border
+        assert abs(seen.height - side) <= STRIDE
+
+
+def test_cached_maps_are_the_stems_and_are_reused(tmp_path: Path) -> None:
+    backbone = build_backbone(BackboneConfig(name="googlenet", weights="none")).eval()
+    images = torch.randint(0, 256, (5, 3, 84, 100), dtype=torch.uint8)
+    calls: list[tuple[int, int]] = []
+
+    def build() -> torch.Tensor:
+        return build_feature_cache(
+            backbone, images, "place", tmp_path, lambda *done: calls.append(done)
+        )
+
+    maps = build()
+    assert calls == [(5, 5)]
+    assert maps.dtype == torch.bfloat16
+    with torch.no_grad():
+        expected = backbone.stem(images.float())
+    assert (maps.float() - expected).abs().max() < 0.05 * expected.abs().max()
+    assert_close(build(), maps)
+    assert len(calls) == 1
+    # Other weights make another file; nothing is left half-written.
+    with torch.no_grad():
+        next(backbone.parameters()).add_(1)
+    assert not torch.equal(build(), maps)
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".npy", ".npy"]
+
+
+def test_windows_of_the_map_are_what_their_cameras_say() -> None:
+    # A map that says where it is: column and row of each cell.
+    y, x = torch.meshgrid(torch.arange(11.0), torch.arange(13.0), indexing="ij")
+    maps = torch.stack([x, y]).expand(200, 2, 11, 13)
+    seen = window()
+    generator = torch.Generator().manual_seed(0)
+    cells, cameras = random_cells(maps, CAMERA, seen, generator)
+    corner = (CAMERA.principal_point - cameras.principal_point) / STRIDE
+    assert_close(cells[:, :, 0, 0].double(), corner)
+    assert cells.shape[2:] == (seen.height // STRIDE, seen.width // STRIDE)
+    assert_close(cells[:, 0, 0, -1] - cells[:, 0, 0, 0], torch.full((200,), cells.shape[3] - 1.0))
+    # All places are drawn, the central one among them.
+    central = central_cells(maps, CAMERA, seen)[0, :, 0, 0]
+    drawn = {tuple(c) for c in cells[:, :, 0, 0].tolist()}
+    assert tuple(central.tolist()) in drawn
+    assert len(drawn) == (13 - cells.shape[3] + 1) * (11 - cells.shape[2] + 1)
+
+
+def test_features_are_trained_on_and_answered_with(
+    tiny_scene: Scene, features: TrainConfig, tmp_path: Path
+) -> None:
+    train(tiny_scene, tmp_path / "run", features)
+    run = load_run(tmp_path / "run")
+    localizer = Regressor(run)
+    photo = tiny_scene.path(0)
+    assert localizer.localize(photo, tiny_scene.camera(0)).pose.position.isfinite().all()
+    # The stem stood still, and the rest learned.
+    start = build_backbone(features.backbone).stem_state().keys()
+    first, second = (
+        load_run(train(tiny_scene, tmp_path / name, replace(features, epochs=n)).folder).model()
+        for name, n in (("short", 1), ("long", 3))
+    )
+    for key, value in first.backbone.state_dict().items():
+        assert torch.equal(value, second.backbone.state_dict()[key]) == (key in start), key
+
+
+def test_a_photo_and_its_features_give_the_same_answer(
+    tiny_scene: Scene, features: TrainConfig, tmp_path: Path
+) -> None:
+    run = train(tiny_scene, tmp_path / "run", features)
+    model = run.model()
+    images = torch.randint(0, 256, (3, 3, run.camera.height, run.camera.width), dtype=torch.uint8)
+    maps = build_feature_cache(model.backbone, images, "some", tmp_path)
+    pixels = predict(model, images, run.camera, run.window, True)
+    cached = predict(model, maps, run.camera, run.window, True)
+    spread = float(run.model().position_scale)
+    assert (pixels.position - cached.position).norm(dim=-1).max() < 0.05 * spread
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"freeze": "none"}, "needs --freeze stem"),
+        ({"freeze": "all"}, "needs --freeze stem"),
+        ({"view": ViewConfig(augment="virtual", jitter=0.0)}, "--view.augment crop or none"),
+        ({"view": ViewConfig(augment="crop", jitter=0.1)}, "--view.jitter 0"),
+    ],
+)
+def test_what_features_cannot_do_is_refused(change: dict, reason: str) -> None:
+    with pytest.raises(InputError, match=f"--cache features: .*{reason}"):
+        replace(PRESETS["frozen_stem"], **change)
