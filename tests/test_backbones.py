@@ -91,7 +91,7 @@ def test_bfloat16_stays_close(backbone):
     assert out.dtype == torch.bfloat16
     assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
-    assert (describe(out) * expected).sum(1).min() > 0.995
+    assert (describe(out) * expected).sum(1).min() > 0.99
 
 
 def test_same_seed_gives_the_same_start(config):
@@ -176,7 +176,7 @@ def refusal(**fields: str) -> str:
 def test_unknown_name_offers_the_nearest():
     message = refusal(name="efficientnet_light0")
     assert "--backbone.name" in message
-    assert "Did you mean efficientnet_lite0?" in message
+    assert "Did you mean efficientnet_lite0 or" in message
 
 
 def test_googlenet_says_how_to_get_its_weights():
@@ -214,4 +214,5 @@ def test_file_of_another_network_says_what_does_not_fit(tmp_path):
     save_file(state, wrong)
     assert f"{first} is missing" in refusal(weights=str(wrong))
     save_file({"a": torch.ones(1)}, wrong)
-    assert f"and {len(state) + 1 - 3} more" in refusal(weights=str(wrong))
+    needed = [key for key in (first, *state) if not key.endswith("num_batches_tracked")]
+    assert f"and {len(needed) - 3} more" in refusal(weights=str(wrong))

@@ -28,19 +28,20 @@ def features(tiny_config: TrainConfig) -> TrainConfig:
     return replace(config, freeze="stem", cache="features", epochs=2)
 
 
-def window(input_px: int = 64) -> Camera:
-    return input_camera(CAMERA, ViewConfig(input_px=input_px, augment="crop"), STRIDE)
+def window() -> Camera:
+    return input_camera(CAMERA, ViewConfig(input_px=64, augment="crop"), STRIDE)
 
 
 def test_window_is_made_of_whole_cells_inside_the_camera() -> None:
-    for side in range(40, 84):
-        seen = window(side)
+    for margin in (1.0, 8 / 7, 1.5, 2.0):
+        view = ViewConfig(input_px=round(84 / margin), margin=margin, augment="crop")
+        seen = input_camera(CAMERA, view, STRIDE)
         corner = CAMERA.principal_point - seen.principal_point
         assert (corner % STRIDE == 0).all()
         assert seen.width % STRIDE == seen.height % STRIDE == 0
         assert (corner >= 0).all()
-        assert corner[0] + seen.width <= 104  # cells are counted up to the border
-        assert abs(seen.height - side) <= STRIDE
+        assert (corner + torch.tensor([seen.width, seen.height]) <= torch.tensor([104, 88])).all()
+        assert abs(seen.height - 84 / margin) <= STRIDE
 
 
 def test_cached_maps_are_the_stems_and_are_reused(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_file_from_the_hub_is_checked_and_its_absence_explained(name, tmp_path, 
     # A file in the cache is taken as it is.
     state = build_backbone(BackboneConfig(name=name, weights="none")).state_dict()
     file = next(f for f in HUB_FILES if f.startswith(TORCHVISION[name][0]))
-    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints").mkdir(parents=True, exist_ok=True)
     counted = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     torch.save({**counted, "fc.weight": torch.zeros(2)}, tmp_path / "hub/checkpoints" / file)
     loaded = build_backbone(BackboneConfig(name=name)).state_dict()
@@ -244,7 +244,7 @@ def test_lite0_is_timms(torchvision, lite0_raw):
     pytest.importorskip("timm")
     import timm
 
-    theirs = timm.create_model("tf_efficientnet_lite0").eval()
+    theirs: Any = timm.create_model("tf_efficientnet_lite0").eval()
     values = list(lite0_raw.values())
     state = theirs.state_dict()
     assert [v.shape for v in state.values()] == [v.shape for v in values]

@@ -6,7 +6,7 @@ PoseNet (Kendall et al. 2015) started from it; layers are named as in its weight
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,7 @@ def _pool() -> nn.Module:
 
 
 def _with_pools(
-    blocks: dict[str, nn.Module], prefix: str, last_pool: Callable[[], nn.Module]
+    blocks: Mapping[str, nn.Module], prefix: str, last_pool: Callable[[], nn.Module]
 ) -> dict[str, nn.Module]:
     """The inception blocks in order, with a pooling after those of stride 8 and of stride 16."""
     layers: dict[str, nn.Module] = {}

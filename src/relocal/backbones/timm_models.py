@@ -1,5 +1,6 @@
 """Any convolutional network of timm, ``timm:NAME``, where timm is installed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -48,16 +49,23 @@ def timm_backbone(name: str) -> Backbone:
             f"--backbone.name {TIMM}{name}: it gives no feature maps ({error})."
         ) from error
     cfg, last = network.pretrained_cfg, network.feature_info.info[-1]
-    mean, scale = (tuple(255 * float(v) for v in cfg[key]) for key in ("mean", "std"))
-    body = LastMap(network)
     return Backbone(
-        {"preprocess": Preprocess(mean=mean, scale=scale), "body": body},
+        {
+            "preprocess": Preprocess(mean=_levels(cfg["mean"]), scale=_levels(cfg["std"])),
+            "body": LastMap(network),
+        },
         stem=None,
         channels=int(last["num_chs"]),
         stride=int(last["reduction"]),
         pretrained=lambda: _pretrained(name),
         initialise=False,
     )
+
+
+def _levels(values: Sequence[float]) -> tuple[float, float, float]:
+    """One number a channel, in levels of 255."""
+    red, green, blue = (255 * float(value) for value in values)
+    return red, green, blue
 
 
 def _pretrained(name: str) -> dict[str, Tensor]:

@@ -93,7 +93,7 @@ def central_cells(
     corner = ((camera.principal_point - window.principal_point) / STEM_STRIDE).round().int()
     left, top = corner.tolist()
     height, width = window.height // STEM_STRIDE, window.width // STEM_STRIDE
-    return maps[..., top : top + height, left : left + width]
+    return maps[..., top : top + height, left : left + width].float()
 
 
 def random_cells(
@@ -113,4 +113,4 @@ def random_cells(
     cameras = camera.to(maps.device).cropped(
         STEM_STRIDE * left, STEM_STRIDE * top, window.width, window.height
     )
-    return cells.permute(0, 3, 1, 2), cameras
+    return cells.permute(0, 3, 1, 2).float(), cameras

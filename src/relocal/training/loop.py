@@ -304,7 +304,7 @@ def predict(
         batch = batch.to(device)
         if cells:
             maps = batch if batch.dtype == torch.bfloat16 else model.backbone.stem(batch.float())
-            prediction = model(central_cells(maps.float(), camera, window), True)
+            prediction = model(central_cells(maps, camera, window), True)
         else:
             prediction = model(central_view(batch, window))
         poses.append(prediction.pose().to("cpu"))
