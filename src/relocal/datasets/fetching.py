@@ -91,12 +91,13 @@ def fetch(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     notes = path.with_name(f"{path.name}.json")
+    partial = path.with_name(f"{path.name}.partial")
     if path.is_file():
         digest = sha256_of(path, progress)
         if fault := _fault(remote, path, digest, notes):
             raise InputError(f"{path}: {fault} Remove it, and give the same command again.")
+        partial.unlink(missing_ok=True)
     else:
-        partial = path.with_name(f"{path.name}.partial")
         _download(remote, path, partial, notes, progress)
         digest = sha256_of(partial, progress)
         if fault := _fault(remote, partial, digest, notes):

@@ -60,6 +60,7 @@ def _extract(
             more = sum(entry.file_size for entry, _ in entries)
             files, size = used[0] + len(entries), used[1] + more
             _check_bounds(archive, folder, files, size, more, allowed)
+            # An archive inside another lies in the folder that it is unpacked into.
             if archive.parent == folder and all(p.parts[0] != archive.stem for _, p in entries):
                 folder = folder / archive.stem
             for done, (entry, path) in enumerate(entries, start=1):
