@@ -4,7 +4,7 @@ import hashlib
 import io
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,7 +72,7 @@ class WebServer:
 
 
 @contextmanager
-def serving() -> Iterator[WebServer]:
+def serving() -> Generator[WebServer]:
     """The server, while the block runs."""
 
     class Handler(BaseHTTPRequestHandler):
