@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup fmt check test test-slow demo bench docs
+.PHONY: help setup fmt check test test-slow demo paper bench docs
 
 help:  ## Show the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,10 @@ test-slow: $(STAMP)  ## Run the slow tests.
 
 demo: $(STAMP)  ## Run the demo.
 	$(VENV)/bin/relocal demo
+
+paper: $(STAMP)  ## The source paper's experiment on 7-Scenes; LICENCE=accept, GOOGLENET=FILE.
+	$(VENV)/bin/relocal paper $(if $(filter accept,$(LICENCE)),--accept-licence) \
+	  $(if $(GOOGLENET),--googlenet '$(GOOGLENET)')
 
 bench: $(STAMP)  ## Run the scripts in bench/, one after the other.
 	@set -e; none=yes; for script in bench/*.py; do \

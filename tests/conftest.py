@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +168,16 @@ def tiny_config(monkeypatch: pytest.MonkeyPatch) -> Any:
         precision="32-true",
         accelerator="cpu",
     )
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A web server on this machine, which a client asks again without waiting."""
+    from web_server import serving
+
+    from relocal.datasets import fetching
+
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fetching, "BACKOFF_S", 0.0)
+    with serving() as server:
+        yield server

@@ -22,7 +22,7 @@ from relocal.cli import verbs
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig
 
-VERBS = ("import", "train", "evaluate", "localize", "demo")
+VERBS = ("import", "get", "train", "evaluate", "localize", "demo", "paper")
 
 Ended = tuple[int, str, str]  # exit code, output, error output
 

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "relocal"
 ORDER = (
     *("errors", "pose", "camera", "images", "scene", "metrics", "datasets", "backbones", "sfm"),
     *("types", "models", "losses", "training", "localizers", "evaluation", "studies", "report"),
-    *("viewer", "exporting", "server", "demonstration", "cli", "__main__"),
+    *("viewer", "exporting", "server", "demonstration", "paper", "cli", "__main__"),
 )
 PYCOLMAP_USERS = {"camera", "scene", "sfm"}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from relocal.backbones import BACKBONES, BackboneConfig
     from relocal.camera import Camera
     from relocal.datasets import DATASETS, import_scene
+    from relocal.datasets.downloads import DOWNLOADS, get_scene
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate
     from relocal.localizers import LOCALIZERS, Localizer, Regressor
     from relocal.losses import COUPLED, LOSSES, LossConfig
     from relocal.models import MODELS, PoseNetConfig
+    from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
     from relocal.report import plain_table, save_report
     from relocal.scene import Scene, load_scene, save_scene
@@ -31,12 +33,14 @@ _HOME = {
     "backbones": ("BACKBONES", "BackboneConfig"),
     "camera": ("Camera",),
     "datasets": ("DATASETS", "import_scene"),
+    "datasets.downloads": ("DOWNLOADS", "get_scene"),
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
     "evaluation": ("Report", "evaluate"),
     "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
     "losses": ("COUPLED", "LOSSES", "LossConfig"),
     "models": ("MODELS", "PoseNetConfig"),
+    "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
     "report": ("plain_table", "save_report"),
     "scene": ("Scene", "load_scene", "save_scene"),

@@ -12,6 +12,7 @@ from tyro.conf import arg, subcommand
 
 from relocal import __version__
 from relocal.cli.console import INTERRUPTED, complain
+from relocal.cli.public import Get, Paper
 from relocal.cli.verbs import Demo, Evaluate, Import, Localize, Train, Triangulate
 from relocal.errors import InputError, unknown
 from relocal.training import PRESETS, TrainConfig, stored_config
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-Verb = Import | Triangulate | Train | Evaluate | Localize | Demo
+Verb = Import | Get | Triangulate | Train | Evaluate | Localize | Demo | Paper
 
 
 def parse(arguments: list[str]) -> Verb:
@@ -75,11 +76,13 @@ def _parse(arguments: list[str], options: TrainConfig) -> Verb:
 
     verbs = (
         Annotated[Import, subcommand("import")]
+        | Annotated[Get, subcommand("get")]
         | Annotated[Triangulate, subcommand("triangulate")]
         | Annotated[Started, subcommand("train")]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Localize, subcommand("localize")]
         | Annotated[Demo, subcommand("demo")]
+        | Annotated[Paper, subcommand("paper")]
     )
     return tyro.cli(
         verbs,

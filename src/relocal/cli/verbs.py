@@ -15,6 +15,7 @@ from relocal.errors import InputError, unknown
 from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
+from relocal.scene import Scene
 from relocal.scene.files import check_new
 from relocal.sfm import TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
@@ -58,19 +59,7 @@ class Import:
                 unit=self.unit,
                 progress=report,
             )
-        missing = scene.provenance.get("missing_images", [])
-        if missing:
-            listed = scene.provenance["listed_images"]
-            names = ", ".join(missing)
-            warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
-        parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
-        if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
-            parts.append(f"{rest} left out between them")
-        unit = "metres" if scene.unit == "m" else "no known scale"
-        points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
-        print(f"{self.out}: {len(scene)} images ({', '.join(parts)}), {unit}, {points}.")
-        if not scene.splits["test"]:
-            warn("there are no test images, so this scene trains but cannot be evaluated: --split.")
+        print_scene(scene, self.out)
         return 0
 
 
@@ -229,6 +218,23 @@ class Demo:
         print(f"First test photo: {line}")
         print(f"Report: {page}")
         return 0
+
+
+def print_scene(scene: Scene, out: Path) -> None:
+    """Says what an imported scene holds, and what it lacks."""
+    missing = scene.provenance.get("missing_images", [])
+    if missing:
+        listed = scene.provenance["listed_images"]
+        names = ", ".join(missing)
+        warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
+    parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
+    if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
+        parts.append(f"{rest} left out between them")
+    unit = "metres" if scene.unit == "m" else "no known scale"
+    points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
+    print(f"{out}: {len(scene)} images ({', '.join(parts)}), {unit}, {points}.")
+    if not scene.splits["test"]:
+        warn("there are no test images, so this scene trains but cannot be evaluated: --split.")
 
 
 def parse_camera(text: str) -> Camera:

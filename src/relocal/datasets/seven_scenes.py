@@ -9,10 +9,12 @@ scene holds one of them and its provenance says which.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from relocal.camera import Camera
 from relocal.errors import InputError
@@ -25,6 +27,7 @@ DEPTH_FOCAL_PX = 585.0
 SIZE_PX = (640, 480)
 _COLOUR = re.compile(r"frame-\d{6}\.color\.(png|jpg)")
 _MAX_ORTHONORMALITY_ERROR = 1e-3
+_NO_DEPTH_MM = 65535
 
 
 def read_seven_scenes(path: Path, labels: Path | None = None) -> Scene:
@@ -219,3 +222,29 @@ def _sequences(file: Path, images: list[str]) -> tuple[str, ...]:
     if missing:
         raise InputError(f"{file}: sequences without images: {some(sorted(missing))}.")
     return names
+
+
+def median_depth(path: Path, images: Sequence[str], every: int = 20) -> float:
+    """The median depth that the depth camera measured, in metres.
+
+    Args:
+        path: The scene's folder in the official layout.
+        images: Names of colour images, whose depth images are looked at.
+        every: Of how many of them one is looked at: a video shows the same for a second.
+
+    Raises:
+        InputError: If a depth image is missing or is none, or nothing was measured.
+    """
+    values: list[np.ndarray] = []
+    for name in images[::every]:
+        file = path / re.sub(r"\.color\.\w+$", ".depth.png", name)
+        try:
+            with Image.open(file) as image:
+                depth_mm = np.asarray(image, dtype=np.int64)[::8, ::8]
+        except OSError as error:
+            raise InputError(f"{file}: this depth image cannot be read ({error}).") from error
+        values.append(depth_mm[(depth_mm > 0) & (depth_mm < _NO_DEPTH_MM)])
+    measured = np.concatenate(values) if values else np.empty(0)
+    if not measured.size:
+        raise InputError(f"{path}: its depth images hold no depth.")
+    return float(np.median(measured)) / 1000
