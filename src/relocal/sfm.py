@@ -79,6 +79,9 @@ def triangulate(
     Raises:
         InputError: If the scene has points already, too few training images, or nothing matches.
     """
+    import pycolmap
+
+    pycolmap.logging.minloglevel = 1  # warnings; it tells of every image else
     config = config or TriangulateConfig()
     scene = scene if isinstance(scene, Scene) else load_scene(scene)
     if scene.folder is None:
