@@ -1,0 +1,112 @@
+"""The image cache: what training and evaluation read, decoded and resampled once."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.images.photos import load_view
+
+_VERSION = 2
+
+
+def build_cache(
+    files: Sequence[Path],
+    cameras: Sequence[Camera],
+    target: Camera,
+    folder: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> UInt8[Tensor, "N 3 h w"]:
+    """Decodes and resamples every image once into a memory-mapped file, or reuses that file.
+
+    The file's name is a digest of everything its content depends on (names, sizes and times of
+    the images, cameras, target), so a changed image makes another file.
+
+    Args:
+        files: The images.
+        cameras: One camera an image.
+        target: The training camera that all are resampled to.
+        folder: Where the cache is kept.
+        progress: Called with the number of images done and of all.
+
+    Returns:
+        A uint8 tensor over the mapped file, channels last in memory.
+
+    Raises:
+        InputError: If an image is missing or damaged, or the disk is too full.
+    """
+    shape = (len(files), target.height, target.width, 3)
+    path = folder / f"{_cache_key(files, cameras, target)}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_space(folder, math.prod(shape))
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
+        os.close(handle)
+        partial = Path(temporary)
+        try:
+            _fill_cache(partial, shape, files, cameras, target, progress)
+            partial.chmod(0o644)  # mkstemp makes a private file
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    # Copy on write: torch wants a writable array, and nothing may reach the file.
+    mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+    return torch.from_numpy(mapped).permute(0, 3, 1, 2)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    # A mapped file on a full disk kills the process instead of raising.
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder}: the image cache needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free."
+        )
+
+
+def _fill_cache(
+    path: Path,
+    shape: tuple[int, int, int, int],
+    files: Sequence[Path],
+    cameras: Sequence[Camera],
+    target: Camera,
+    progress: Callable[[int, int], None],
+) -> None:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+
+    def fill(i: int) -> None:
+        array[i] = load_view(files[i], cameras[i], target).permute(1, 2, 0).numpy()
+
+    # Decoding leaves Python, so threads run side by side.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        try:
+            for done, _ in enumerate(pool.map(fill, range(len(files))), start=1):
+                progress(done, len(files))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    array.flush()
+
+
+def _cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise InputError(f"{error.filename}: the image is not there ({error.strerror}).") from error
+    rows = [
+        (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, camera.to_json())
+        for file, stat, camera in zip(files, stats, cameras, strict=True)
+    ]
+    text = json.dumps([_VERSION, target.to_json(), rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
