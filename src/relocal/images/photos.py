@@ -25,8 +25,10 @@ _EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
 _FULL_FRAME_DIAGONAL_MM = 43.27
 _FOCAL_MM = (3.0, 3000.0)  # lenses that exist, as 35 mm equivalents
 _LEAST_SEEN = 0.05
-_TURNED_SIDEWAYS = (5, 6, 7, 8)
-_DEEP_MODES = ("I", "F")  # more than 8 bits a channel: a depth map, not a photo
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_NOT_PHOTOS = ("I", "F")  # 32 bits a pixel: a depth map, not a photo
+_DEEP = "I;16"  # how the modes of 16-bit grey photos begin
+_TOO_MANY = f"more than the {MAX_PIXELS // 10**6} megapixels that are accepted; scale it down."
 _DAMAGE = (OSError, ValueError, SyntaxError)  # what Pillow raises on damaged files
 
 Source = Path | bytes
@@ -45,7 +47,11 @@ def open_photo(source: Source) -> Image.Image:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file.") from None
-    except (*_DAMAGE, *bomb) as error:
+    except IsADirectoryError:
+        raise InputError(f"{name}: this is a folder, not a photo.") from None
+    except bomb as error:
+        raise InputError(f"{name}: has {_TOO_MANY}") from error
+    except _DAMAGE as error:
         raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
     if fault := _fault(image):
         image.close()
@@ -56,16 +62,27 @@ def open_photo(source: Source) -> Image.Image:
 def _fault(image: Image.Image) -> str | None:
     """Why a photo cannot be used, as far as its header says."""
     width, height = image.size
-    if image.mode.startswith(_DEEP_MODES):
+    if image.mode in _NOT_PHOTOS:
         return f"pixels of mode {image.mode} are not a photo's; save it as RGB."
     if width * height > MAX_PIXELS:
-        return (
-            f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} megapixels that "
-            "are accepted; scale the photo down."
-        )
+        return f"{width} x {height} pixels are {_TOO_MANY}"
     if min(width, height) < MIN_SIDE_PX:
         return f"{width} x {height} pixels are too few; each side needs {MIN_SIDE_PX}."
     return None
+
+
+def is_there(file: Path) -> bool:
+    """Whether a photo that a list names exists.
+
+    Raises:
+        InputError: If a folder has its name, or no file can have it.
+    """
+    try:
+        if file.is_dir():
+            raise InputError(f"{file}: this is a folder, not a photo.")
+        return file.is_file()
+    except OSError as error:
+        raise InputError(f"{str(file)[:200]}: cannot be read ({error.strerror}).") from error
 
 
 def upright_size(source: Source) -> tuple[int, int]:
@@ -75,7 +92,7 @@ def upright_size(source: Source) -> tuple[int, int]:
 
 
 def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
-    """Decodes a photo to upright RGB.
+    """Decodes a photo to upright RGB of 8 bits a channel; transparency is left aside.
 
     Args:
         source: A file or its bytes.
@@ -102,6 +119,17 @@ def exif_focal_px(source: Source) -> float | None:
     return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * math.hypot(*image.size)
 
 
+def exif_orientation(image: Image.Image, name: str) -> int:
+    """How the stored pixels become upright, 1 (as they are) to 8, in EXIF's numbers.
+
+    Args:
+        image: A photo from ``open_photo``.
+        name: What to call it if it is damaged.
+    """
+    value = _exif(image, name).get(_EXIF_ORIENTATION)
+    return value if isinstance(value, int) and 2 <= value <= 8 else 1
+
+
 def _exif(image: Image.Image, name: str) -> Image.Exif:
     try:
         return image.getexif()
@@ -111,7 +139,7 @@ def _exif(image: Image.Image, name: str) -> Image.Exif:
 
 def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
     width, height = image.size
-    sideways = _exif(image, name).get(_EXIF_ORIENTATION) in _TURNED_SIDEWAYS
+    sideways = exif_orientation(image, name) in SIDEWAYS
     return (height, width) if sideways else (width, height)
 
 
@@ -122,11 +150,20 @@ def _decode(image: Image.Image, name: str, min_size: tuple[int, int] | None) -> 
         image.draft("RGB", _reduced(image.size, (height, width) if sideways else (width, height)))
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(_rgb(image))
     except _DAMAGE as error:
         raise InputError(f"{name}: the photo is damaged ({error}).") from error
     # Channels last in memory: what the resize, the cache and the convolutions all read fastest.
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(_DEEP):
+        # The high byte, which is what Pillow takes of 16-bit colour; its conversion would clip.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # whose transparency gets lost only on this way without a warning
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _reduced(size: tuple[int, int], enough: tuple[int, int]) -> tuple[int, int]:
