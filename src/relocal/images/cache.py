@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images.photos import load_view
 
-_VERSION = 2
+_VERSION = 3
+_LOG = logging.getLogger(__name__)
 
 
 def build_cache(
@@ -31,8 +34,9 @@ def build_cache(
 ) -> UInt8[Tensor, "N 3 h w"]:
     """Decodes and resamples every image once into a memory-mapped file, or reuses that file.
 
-    The file's name is a digest of everything its content depends on (names, sizes and times of
-    the images, cameras, target), so a changed image makes another file.
+    The file's name has a digest of what is in it (names of the images, cameras, target) and one
+    of the images as they were (sizes, times). A changed image makes another file in place of the
+    old one, which is told as a warning.
 
     Args:
         files: The images.
@@ -48,8 +52,16 @@ def build_cache(
         InputError: If an image is missing or damaged, or the disk is too full.
     """
     shape = (len(files), target.height, target.width, 3)
-    path = folder / f"{_cache_key(files, cameras, target)}.npy"
+    content, state = _digests(files, cameras, target, folder)
+    path = folder / f"{content}-{state}.npy"
     if not path.exists():
+        stale = list(folder.glob(f"{content}-*.npy"))
+        if stale:
+            _LOG.warning(
+                "%s: made of other images than those that are there now (changed, or copied); "
+                "they are read again.",
+                folder,
+            )
         folder.mkdir(parents=True, exist_ok=True)
         _check_space(folder, math.prod(shape))
         handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
@@ -59,6 +71,9 @@ def build_cache(
             _fill_cache(partial, shape, files, cameras, target, progress)
             partial.chmod(0o644)  # mkstemp makes a private file
             partial.replace(path)
+            for old in stale:
+                with suppress(OSError):  # another process was faster
+                    old.unlink()
         finally:
             partial.unlink(missing_ok=True)
     # Copy on write: torch wants a writable array, and nothing may reach the file.
@@ -71,7 +86,7 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder}: the image cache needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free."
+            f"{folder}: the image cache needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free."
         )
 
 
@@ -84,6 +99,9 @@ def _fill_cache(
     progress: Callable[[int, int], None],
 ) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # or others take the room meanwhile
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
     def fill(i: int) -> None:
         array[i] = load_view(files[i], cameras[i], target).permute(1, 2, 0).numpy()
@@ -99,14 +117,20 @@ def _fill_cache(
     array.flush()
 
 
-def _cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
+def _digests(
+    files: Sequence[Path], cameras: Sequence[Camera], target: Camera, folder: Path
+) -> tuple[str, str]:
+    """What a cache holds, and the state of the images that it was made of."""
     try:
         stats = [file.stat() for file in files]
     except OSError as error:
         raise InputError(f"{error.filename}: the image is not there ({error.strerror}).") from error
-    rows = [
-        (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, camera.to_json())
-        for file, stat, camera in zip(files, stats, cameras, strict=True)
-    ]
-    text = json.dumps([_VERSION, target.to_json(), rows])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    # Relative, so that the cache of a scene that moves stays its cache.
+    names = [os.path.relpath(file, folder) for file in files]
+    rows = [(name, camera.to_json()) for name, camera in zip(names, cameras, strict=True)]
+    state = [(stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats]
+    return _digest([_VERSION, target.to_json(), rows]), _digest(state)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
