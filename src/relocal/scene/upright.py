@@ -43,7 +43,9 @@ def exif_reading(image: Image.Image, name: str, camera: Camera, exif: Exif | Non
     sizes: dict[Exif, tuple[int, int]] = {"stored": image.size, "upright": image.size}
     if orientation in SIDEWAYS:
         sizes["upright"] = image.height, image.width
-    fitting: list[Exif] = [kind for kind, size in sizes.items() if size == (camera.width, camera.height)]
+    fitting: list[Exif] = [
+        kind for kind, size in sizes.items() if size == (camera.width, camera.height)
+    ]
     if orientation == 1 and fitting:
         return None
     if exif is not None and exif not in fitting:
