@@ -211,6 +211,24 @@ class Camera:
         shift[..., names.index("cy")] = top
         return replace(self, width=width, height=height, params=self.params - shift)
 
+    def turned(self, quarter_turns: int) -> "Camera":
+        """The camera of the image turned clockwise; its x and y axes turn with the image."""
+        camera = self
+        for _ in range(quarter_turns % 4):
+            camera = camera._turned_once()
+        return camera
+
+    def _turned_once(self) -> "Camera":
+        # What was at (x, y) is at (height - y, x).
+        values = dict(zip(CAMERA_MODELS[self.model], self.params.unbind(-1), strict=True))
+        turned = {**values, "cx": self.height - values["cy"], "cy": values["cx"]}
+        if "fx" in values:
+            turned |= {"fx": values["fy"], "fy": values["fx"]}
+        if "p1" in values:  # (p2, p1) is a vector of the image, and turns like one
+            turned |= {"p1": values["p2"], "p2": -values["p1"]}
+        params = torch.stack([turned[name] for name in CAMERA_MODELS[self.model]], dim=-1)
+        return replace(self, width=self.height, height=self.width, params=params)
+
     def undistorted(self) -> "Camera":
         """The pinhole camera of the same size, focal lengths and principal point."""
         params = torch.stack(self._full()[:4], dim=-1)

@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import arg, subcommand
 
 from relocal import __version__
-from relocal.cli.console import INTERRUPTED, complain
+from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.public import Get, Paper
 from relocal.cli.verbs import Demo, Evaluate, Import, Localize, Train, Triangulate
 from relocal.errors import InputError, unknown
@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no °
     try:
-        code = parse(arguments).run()
+        with warnings_shown():
+            code = parse(arguments).run()
     except InputError as error:
         code = complain(str(error))
     except BrokenPipeError:

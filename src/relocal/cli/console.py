@@ -1,5 +1,6 @@
 """What the command line says while it works, and when it cannot."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -13,6 +14,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import distributed
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 LOG_EVERY_S = 30
@@ -43,6 +45,25 @@ def progress_bar() -> Generator[Callable[[int, int, str], None]]:
                 print(f"relocal: {text} ({done}/{total})", file=sys.stderr, flush=True)
 
         yield report
+
+
+@contextmanager
+def warnings_shown() -> Generator[None]:
+    """Prints what the library warns of, as the command line's own warnings."""
+    log, handler = logging.getLogger("relocal"), logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warn(record.getMessage())
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for a training, which may run in several."""
+    return not (distributed.is_available() and distributed.is_initialized()) or (
+        distributed.get_rank() == 0
+    )
 
 
 def complain(message: str) -> int:

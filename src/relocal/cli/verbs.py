@@ -8,7 +8,14 @@ import torch
 from tyro.conf import Positional, arg
 
 from relocal.camera import CAMERA_MODELS, Camera
-from relocal.cli.console import INTERRUPTED, NOTHING_DONE, SOME_FAILED, progress_bar, warn
+from relocal.cli.console import (
+    INTERRUPTED,
+    NOTHING_DONE,
+    SOME_FAILED,
+    is_first_process,
+    progress_bar,
+    warn,
+)
 from relocal.datasets import import_scene
 from relocal.demonstration import demo
 from relocal.errors import InputError, unknown
@@ -44,6 +51,8 @@ class Import:
     """Which block of five, or which sequence, is test; the last by default."""
     unit: Literal["m", "unit"] | None = None
     """m says that the poses are metric (nerfstudio, colmap)."""
+    exif: Literal["stored", "upright"] | None = None
+    """Which pixels the labels of photos that EXIF turns are of, where their size does not tell."""
 
     def run(self) -> int:
         """Imports and says what was found."""
@@ -57,6 +66,7 @@ class Import:
                 split=self.split,
                 fold=self.fold,
                 unit=self.unit,
+                exif=self.exif,
                 progress=report,
             )
         print_scene(scene, self.out)
@@ -129,7 +139,9 @@ class Train:
                 again = f"relocal train {self.scene} --out {self.out} --resume"
                 warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
-        print(f"{self.out}: {training_line(run)}. Next: relocal evaluate {self.out} {self.scene}")
+        if is_first_process():
+            next_step = f"relocal evaluate {self.out} {self.scene}"
+            print(f"{self.out}: {training_line(run)}. Next: {next_step}")
         return 0
 
 
@@ -227,6 +239,8 @@ def print_scene(scene: Scene, out: Path) -> None:
         listed = scene.provenance["listed_images"]
         names = ", ".join(missing)
         warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
+    for pixels, count in scene.provenance.get("exif", {}).items():
+        warn(f"{count} images turned as their EXIF says; labels taken as of {pixels} pixels.")
     parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
     if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
         parts.append(f"{rest} left out between them")

@@ -13,6 +13,7 @@ from relocal.datasets.synthetic import read_synthetic
 from relocal.errors import InputError, unknown
 from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.files import check_new
+from relocal.scene.upright import Exif
 
 Progress = Callable[[int, int, str], None]
 
@@ -27,6 +28,7 @@ def import_scene(
     split: str | None = None,
     fold: int | None = None,
     unit: str | None = None,
+    exif: Exif | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> Scene:
     """Reads posed images of any known source and saves them as a scene.
@@ -41,6 +43,8 @@ def import_scene(
             split; where there is none, all images are for training.
         fold: Which block or sequence is test.
         unit: ``"m"`` where the format does not say that its poses are metric.
+        exif: Whether labels of photos that EXIF turns are of the ``stored`` or the ``upright``
+            pixels, where the size of their camera does not tell.
         progress: Called with images done, images in all, and what is being done.
 
     Returns:
@@ -65,7 +69,9 @@ def import_scene(
         scene = apply_split(scene, "official")
     else:
         scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
-    return save_scene(scene, out, lambda done, total: progress(done, total, "checking images"))
+    return save_scene(
+        scene, out, lambda done, total: progress(done, total, "checking images"), exif
+    )
 
 
 def _options(

@@ -17,7 +17,7 @@ import torch
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import upright_size
+from relocal.images import is_there, upright_size
 from relocal.pose import Pose, quaternion_conjugate
 from relocal.scene import Scene
 from relocal.scene.scene import some
@@ -47,7 +47,7 @@ def read_cambridge(path: Path) -> Scene:
     if both:
         raise InputError(f"{path}: {len(both)} images train and test: {some(sorted(both))}.")
     every = {**rows["train"], **rows["test"]}
-    names = [name for name in sorted(every) if (path / name).is_file()]
+    names = [name for name in sorted(every) if is_there(path / name)]
     missing = sorted(every.keys() - set(names))
     if not names:
         raise InputError(f"{path}: none of its {len(every)} images exists: {some(missing)}.")

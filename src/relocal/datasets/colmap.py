@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from relocal.errors import InputError, unknown
+from relocal.images import is_there
 from relocal.scene import Scene
 from relocal.scene.colmap import read_colmap
 from relocal.scene.scene import UNITS, some
@@ -36,8 +37,9 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
     names, cameras, camera_index, poses, points = read_colmap(model)
     root = images if images is not None else _image_root(path, model, names)
     order = sorted(range(len(names)), key=lambda i: names[i])
-    present = [i for i in order if (root / names[i]).is_file()]
-    missing = [names[i] for i in order if not (root / names[i]).is_file()]
+    there = {i for i in order if is_there(root / names[i])}
+    present = [i for i in order if i in there]
+    missing = [names[i] for i in order if i not in there]
     if not present:
         raise InputError(
             f"{root}: none of the model's {len(names)} images is here: {some(missing)}."
@@ -77,7 +79,7 @@ def _image_root(path: Path, model: Path, names: tuple[str, ...]) -> Path:
     tried = [base / folder for base in (path, model.parent, model) for folder in _IMAGE_FOLDERS]
     tried += [model.parent.parent / "images"]
     for root in tried:
-        if any((root / name).is_file() for name in names):
+        if any(is_there(root / name) for name in names):
             return root
     raise InputError(
         f"{path}: none of the model's {len(names)} images ({some(list(names), 2)}) is in images/ "

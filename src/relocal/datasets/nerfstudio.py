@@ -16,13 +16,13 @@ import torch
 from relocal.camera import Camera
 from relocal.datasets.seven_scenes import checked_pose_matrix
 from relocal.errors import InputError, unknown
-from relocal.images import upright_size
+from relocal.images import is_there, upright_size
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.files import read_json
 from relocal.scene.scene import UNITS, some
 
-_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", "")  # as listed last: it may be a folder's name
 _UNSUPPORTED = ("k3", "k4", "k5", "k6")
 _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
@@ -113,7 +113,7 @@ def _image_name(file: Path, listed: str) -> str | None:
     if Path(relative).parts[:1] == ("..",):
         raise InputError(f"{file}: {listed} lies outside {root}.")
     names = (relative + suffix for suffix in _SUFFIXES)
-    return next((Path(n).as_posix() for n in names if (file.parent / n).is_file()), None)
+    return next((Path(n).as_posix() for n in names if is_there(file.parent / n)), None)
 
 
 def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int, tuple[float, ...]]:

@@ -4,10 +4,10 @@ pycolmap writes them. They are read here, because its reader takes what a file t
 does not say from whatever lies in memory: it then returns wrong numbers, or never returns.
 """
 
+import errno
+import os
 import struct
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import Tensor
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.errors import InputError
 from relocal.pose import Pose
+from relocal.scene.colmap_records import KEYPOINT, NO_POINT, ImageRecord, camera_record
+from relocal.scene.colmap_text import text_cameras, text_images, text_points
 from relocal.scene.scene import Points, Scene
 
 _FILES = ("cameras", "images", "points3D")
@@ -27,8 +29,6 @@ _MODELS = (
     *("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"),
     *("FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE"),
 )
-_KEYPOINT = np.dtype([("xy", "<f8", 2), ("point_id", "<u8")])
-_NO_POINT = np.uint64(2**64 - 1)
 
 Model = tuple[tuple[str, ...], tuple[Camera, ...], Int[Tensor, " N"], Pose, Points | None]
 """Image names, cameras, the camera's index of each image, poses, and map points or None."""
@@ -45,11 +45,12 @@ def read_colmap(folder: Path) -> Model:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder, so no COLMAP model.")
-    if not (folder / "cameras.bin").exists() and (folder / "cameras.txt").is_file():
-        return _read_text(folder)
-    cameras_file, images_file, points_file = (folder / f"{name}.bin" for name in _FILES)
-    cameras = dict(_cameras(_Bytes(cameras_file)))
-    images = sorted(_images(_Bytes(images_file)), key=lambda image: image.id)
+    is_text = not (folder / "cameras.bin").exists() and (folder / "cameras.txt").is_file()
+    kind = "txt" if is_text else "bin"
+    cameras_file, images_file, points_file = (folder / f"{name}.{kind}" for name in _FILES)
+    cameras = dict(text_cameras(cameras_file) if is_text else _cameras(_Bytes(cameras_file)))
+    found = text_images(images_file) if is_text else _images(_Bytes(images_file))
+    images = sorted(found, key=lambda image: image.id)
     if not images:
         raise InputError(f"{folder}: this COLMAP model has no image with a pose.")
     index = {camera_id: i for i, camera_id in enumerate(sorted(cameras))}
@@ -62,19 +63,12 @@ def read_colmap(folder: Path) -> Model:
         tuple(cameras[camera_id] for camera_id in index),
         torch.tensor([index[image.camera_id] for image in images]),
         Pose.from_colmap(motion[:, :4], motion[:, 4:]),
-        _points(_Bytes(points_file), images),
+        _points(
+            points_file,
+            sorted(text_points(points_file) if is_text else _point_rows(_Bytes(points_file))),
+            images,
+        ),
     )
-
-
-def _read_text(folder: Path) -> Model:
-    import pycolmap
-
-    with tempfile.TemporaryDirectory() as binary:
-        try:
-            pycolmap.Reconstruction(str(folder)).write(binary)
-        except (ValueError, RuntimeError, OSError, IndexError) as error:
-            raise InputError(f"{folder}: this COLMAP model cannot be read ({error}).") from error
-        return read_colmap(Path(binary))
 
 
 class _Bytes:
@@ -120,56 +114,44 @@ class _Bytes:
         return start
 
 
-@dataclass(frozen=True)
-class _Image:
-    id: int
-    name: str
-    camera_id: int
-    cam_from_world: tuple[float, ...]
-    """Quaternion w, x, y, z and translation."""
-    keypoints: np.ndarray
-    """Rows of ``_KEYPOINT``."""
-
-
 def _cameras(content: _Bytes) -> Iterator[tuple[int, Camera]]:
     for _ in content.records():
         camera_id, number, width, height = content.take("IiQQ")
         name = _MODELS[number] if 0 <= number < len(_MODELS) else f"number {number}"
-        if name not in CAMERA_MODELS:
-            raise InputError(
-                f"{content.file}: camera model {name} is not supported; use one of "
-                f"{', '.join(CAMERA_MODELS)}."
-            )
-        params = content.array(np.dtype("<f8"), len(CAMERA_MODELS[name]))
-        camera = Camera(name, width, height, torch.from_numpy(params.copy()))
-        yield camera_id, camera.checked(str(content.file))
+        params = content.array(np.dtype("<f8"), len(CAMERA_MODELS.get(name, ())))
+        yield camera_id, camera_record(str(content.file), name, width, height, params)
 
 
-def _images(content: _Bytes) -> Iterator[_Image]:
+def _images(content: _Bytes) -> Iterator[ImageRecord]:
     for _ in content.records():
         image_id, *motion, camera_id = content.take("I7dI")
         name = content.text()
-        keypoints = content.array(_KEYPOINT, *content.take("Q"))
-        yield _Image(image_id, name, camera_id, tuple(motion), keypoints)
+        keypoints = content.array(KEYPOINT, *content.take("Q"))
+        yield ImageRecord(image_id, name, camera_id, tuple(motion), keypoints)
 
 
-def _points(content: _Bytes, images: list[_Image]) -> Points | None:
-    rows: list[tuple[Any, ...]] = []
+def _point_rows(content: _Bytes) -> Iterator[tuple[Any, ...]]:
+    """Id, x, y, z, red, green and blue of each point."""
     for _ in content.records():
         *row, _error, length = content.take("Q3d3BdQ")
         content.array(np.dtype("<u4"), 2 * length)  # the track, which the images say as well
-        rows.append(tuple(row))
+        yield tuple(row)
+
+
+def _points(file: Path, rows: list[tuple[Any, ...]], images: list[ImageRecord]) -> Points | None:
     if not rows:
         return None
-    rows.sort()
-    seen = [image.keypoints["point_id"] != _NO_POINT for image in images]
+    seen = [image.keypoints["point_id"] != NO_POINT for image in images]
     keypoints = np.concatenate([image.keypoints[s] for image, s in zip(images, seen, strict=True)])
     ids = np.array([row[0] for row in rows], dtype=np.uint64)
     point_index = np.searchsorted(ids, keypoints["point_id"]).clip(max=len(ids) - 1)
     if not np.array_equal(ids[point_index], keypoints["point_id"]):
-        raise InputError(f"{content.file}: has not all points that the images see.")
+        raise InputError(f"{file}: has not all points that the images see.")
+    xyz = np.array([row[1:4] for row in rows], dtype=np.float64)
+    if not (np.isfinite(xyz).all() and np.isfinite(keypoints["xy"]).all()):
+        raise InputError(f"{file}: map points, or the pixels that see them, are not finite.")
     return Points(
-        xyz=np.array([row[1:4] for row in rows], dtype=np.float64),
+        xyz=xyz,
         rgb=np.array([row[4:7] for row in rows], dtype=np.uint8),
         image_index=np.repeat(np.arange(len(images)), [int(s.sum()) for s in seen]),
         point_index=point_index,
@@ -208,6 +190,10 @@ def write_colmap(scene: Scene, folder: Path) -> None:
     if scene.points is not None:
         _write_points(scene.points, model, [point_index for point_index, _ in seen])
     model.write(str(folder))
+    try:
+        read_colmap(folder)
+    except InputError as error:  # pycolmap does not say when the disk is full
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def _observations_by_image(

@@ -4,26 +4,32 @@ The COLMAP model holds cameras, poses and map points, so that COLMAP and every t
 files opens a scene as it is. ``scene.json`` holds what COLMAP has no place for.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from PIL import ImageOps
 
 from relocal.errors import InputError, unknown
-from relocal.images import decode, open_photo
+from relocal.images import decode, exif_orientation, open_photo
 from relocal.scene.colmap import read_colmap, write_colmap
 from relocal.scene.scene import UNITS, Points, Scene, some
+from relocal.scene.upright import QUARTER_TURNS, Exif, exif_reading, turned
 
 _JSON, _MODEL, _IMAGES = "scene.json", Path("sparse/0"), "images"
-_EXIF_ORIENTATION, _TURNED, _SAME_SIZE = 0x0112, range(2, 9), range(2, 5)
+_LOCK = ".lock"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 Progress = Callable[[int, int], None]
 
@@ -33,17 +39,32 @@ def new_folder(out: Path) -> Generator[Path]:
     """A folder that appears under its name only when it is whole.
 
     Raises:
-        InputError: If ``out`` exists already or cannot be made.
+        InputError: If ``out`` exists already or cannot be made, or the disk is full.
     """
     check_new(out)
+    _sweep(out.resolve())
     partial = _beside(out)
     try:
-        partial.chmod(0o755)  # mkdtemp makes a private folder
-        yield partial
+        # The lock tells a folder that is being made from one that a killed process left.
+        with FileLock(partial / _LOCK, timeout=0):
+            partial.chmod(0o755)  # mkdtemp makes a private folder
+            yield partial
+        (partial / _LOCK).unlink(missing_ok=True)
         partial.replace(out.resolve())
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise InputError(f"--out {out}: cannot be written ({error.strerror}).") from error
         raise
+
+
+def _sweep(out: Path) -> None:
+    """Removes what killed processes left of a folder; what is locked is still being made."""
+    left = re.compile(re.escape(f".{out.name}-") + r"\w{8}\.partial")
+    for partial in out.parent.iterdir():
+        if left.fullmatch(partial.name) and (partial / _LOCK).is_file():
+            with suppress(OSError), FileLock(partial / _LOCK, timeout=0):
+                shutil.rmtree(partial)
 
 
 def check_new(out: Path) -> None:
@@ -71,9 +92,22 @@ def _beside(out: Path) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON aside and renames it, so that a reader sees the old file or the new one."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text aside and renames it.
+
+    Raises:
+        OSError: If it cannot be written, with the file's name; what was there stays.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_json(path: Path) -> Any:
@@ -90,13 +124,20 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: this is not whole JSON ({error}).") from error
 
 
-def save_scene(scene: Scene, out: Path, progress: Progress = lambda done, total: None) -> Scene:
+def save_scene(
+    scene: Scene,
+    out: Path,
+    progress: Progress = lambda done, total: None,
+    exif: Exif | None = None,
+) -> Scene:
     """Saves a scene; every image is decoded once, so that a damaged one is found now.
 
     Args:
         scene: The scene, with its images anywhere.
         out: The folder to make. Images become hard links, or copies on another disk.
         progress: Called with the number of images done and of all.
+        exif: Which pixels the labels of images that EXIF turns are of; needed where the size of
+            their camera does not tell. Labels of stored pixels are turned with the image.
 
     Returns:
         The scene as it stands on disk.
@@ -106,7 +147,11 @@ def save_scene(scene: Scene, out: Path, progress: Progress = lambda done, total:
             its camera says. Nothing is left behind then.
     """
     with new_folder(out) as folder:
-        _place_images(scene, folder / _IMAGES, progress)
+        readings, turns = _place_images(scene, folder / _IMAGES, exif, progress)
+        scene = turned(scene, turns)
+        if counts := dict(Counter(reading for reading in readings if reading)):
+            # How many images EXIF turned, by the pixels that their labels were of.
+            scene = replace(scene, provenance={**scene.provenance, "exif": counts})
         (folder / _MODEL).mkdir(parents=True)
         write_colmap(scene, folder / _MODEL)
         write_json(folder / _JSON, _about(scene))
@@ -188,41 +233,52 @@ def load_scene(folder: Path | str) -> Scene:
         raise InputError(f"{folder / _JSON}: is not what a scene has ({error!r}).") from error
 
 
-def _place_images(scene: Scene, folder: Path, progress: Progress) -> None:
-    def place(index: int) -> None:
+def _place_images(
+    scene: Scene, folder: Path, exif: Exif | None, progress: Progress
+) -> tuple[list[Exif | None], list[int]]:
+    """Puts every image, upright, into a folder.
+
+    Returns:
+        For each image, which pixels its label is of if EXIF turns it, and by how many quarter turns
+        clockwise the label has to follow.
+    """
+    readings: list[Exif | None] = []
+    turns: list[int] = []
+
+    def place(index: int) -> tuple[Exif | None, int]:
         source, target = scene.path(index), folder / scene.images[index]
-        camera = scene.camera(index)
-        height, width = decode(source).shape[1:]
-        if (width, height) != (camera.width, camera.height):
-            raise InputError(
-                f"{source}: has {width} x {height} pixels, its camera "
-                f"{camera.width} x {camera.height}."
-            )
+        with open_photo(source) as image:
+            reading = exif_reading(image, str(source), scene.camera(index), exif)
+            orientation = exif_orientation(image, str(source))
+        decode(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link_upright(source, target)
+        if reading is None:
+            _link(source, target)
+        else:
+            _write_upright(source, target)
+        return reading, QUARTER_TURNS[orientation] if reading == "stored" else 0
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:
-            for done, _ in enumerate(pool.map(place, range(len(scene))), start=1):
+            placed = pool.map(place, range(len(scene)))
+            for done, (reading, turn) in enumerate(placed, start=1):
+                readings.append(reading)
+                turns.append(turn)
                 progress(done, len(scene))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return readings, turns
 
 
-def _link_upright(source: Path, target: Path) -> None:
-    """Hard-links an image; copies it across disks, or turned upright when EXIF says so."""
+def _write_upright(source: Path, target: Path) -> None:
     with open_photo(source) as image:
-        turn = image.getexif().get(_EXIF_ORIENTATION)
-        if turn in _TURNED and (turn in _SAME_SIZE or image.width == image.height):
-            raise InputError(
-                f"{source}: by its EXIF it must be turned, and nothing tells whether its pose is "
-                "that of the turned photo; turn its pixels or remove the tag."
-            )
-        if turn in _TURNED:
-            # Quality 95 so that turning costs no more than a second JPEG pass must.
-            ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
-            return
+        # Quality 95 so that turning costs no more than a second JPEG pass must.
+        ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard-links an image; copies it across disks."""
     real = source.resolve()
     try:
         os.link(real, target)

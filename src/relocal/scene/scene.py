@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -98,6 +99,16 @@ class Scene:
         repeated = [name for name, times in Counter(self.images).items() if times > 1]
         if repeated:
             raise InputError(f"scene {self.name}: {len(repeated)} names twice: {some(repeated)}.")
+        # On many disks these are one file: a scene that is copied there would mix its poses up.
+        alike: dict[str, list[str]] = {}
+        for name in self.images:
+            alike.setdefault(normalize("NFC", name).casefold(), []).append(name)
+        twins = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+        if twins:
+            raise InputError(
+                f"scene {self.name}: names that many disks take for one (they differ in case, or "
+                f"in how an accent is written): {some(twins)}; rename one of each."
+            )
         outside = [name for name in self.images if not _is_inside(PurePath(name))]
         if outside:
             raise InputError(

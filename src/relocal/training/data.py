@@ -10,7 +10,7 @@ from torch import Tensor
 
 from relocal.backbones import STEM_STRIDE, Backbone
 from relocal.errors import InputError
-from relocal.images import build_cache, cache_key, training_camera
+from relocal.images import build_cache, cache_name, training_camera
 from relocal.pose import mean_quaternion
 from relocal.scene import Scene, block_split
 from relocal.training.config import TrainConfig
@@ -55,7 +55,7 @@ class TrainingData:
             self.images = build_feature_cache(
                 backbone,
                 self.images,
-                cache_key(files, cameras, self.camera),
+                cache_name(files, cameras, self.camera, folder),
                 folder,
                 lambda done, total: report(done, total, "computing features of the stem"),
             )

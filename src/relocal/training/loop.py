@@ -77,6 +77,8 @@ def train(
     except (RuntimeError, ValueError) as error:
         raise InputError(f"--accelerator {config.accelerator}: {error}") from error
     fabric.launch()
+    if not fabric.is_global_zero:
+        report = _quiet
     keep_freed_memory()
     fabric.seed_everything(config.seed, verbose=False)
     # First what is quick to refuse, then the images.
@@ -91,12 +93,15 @@ def train(
         )
     model.fit_statistics(data.poses[data.train].to(torch.float32))
     run = data.run(out)
-    out.mkdir(parents=True, exist_ok=True)
     with files.locked(out) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             files.begin(run, scene)
         fit(fabric, model, loss, data, out, report)
     return run
+
+
+def _quiet(done: int, total: int, text: str) -> None:
+    """What all processes but the first report."""
 
 
 def fit(

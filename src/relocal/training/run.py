@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from relocal.camera import Camera
 from relocal.errors import InputError, unknown
 from relocal.models import MODELS, PoseNet
 from relocal.scene import Scene
-from relocal.scene.files import read_json, write_json
+from relocal.scene.files import read_json, write_json, write_text
 from relocal.scene.scene import UNITS
 from relocal.training.config import TrainConfig
 
@@ -247,7 +247,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         partial.replace(path)
     except SafetensorError as error:
         partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error}).") from error
+        raise InputError(
+            f"{path}: cannot be written ({error}); make room, and go on with --resume."
+        ) from error
 
 
 @contextmanager
@@ -257,26 +259,36 @@ def locked(folder: Path) -> Generator[None]:
     Raises:
         InputError: If one is at it already.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
+            return
     except Timeout as error:
         raise InputError(f"{folder}: another training is at work in this folder.") from error
+    except BaseException:
+        # A training that could not begin leaves nothing that another would stumble over.
+        if not (folder / CONFIG).exists():
+            (folder / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Adds a line to a JSON-lines file."""
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def keep_rows(path: Path, epochs: int) -> None:
     """Drops the rows of epochs that are about to be trained again, and what a kill cut short."""
     if path.exists():
         rows = path.read_text().splitlines()[:epochs]
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(f"{row}\n" for row in rows))
-        partial.replace(path)
+        write_text(path, "".join(f"{row}\n" for row in rows))
 
 
 def environment() -> dict[str, Any]:

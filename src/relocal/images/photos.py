@@ -1,18 +1,11 @@
-"""Images: decode, turn upright, resample to a camera, and the cache that training reads.
+"""Photos: decode, turn upright, resample to a camera.
 
 This is the one path from a file to the pixels that a network sees. Training goes through it once
 (the cache), serving goes through it for every photo, so the two cannot differ.
 """
 
-import hashlib
 import io
-import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from pathlib import Path
 
@@ -28,13 +21,14 @@ from relocal.errors import InputError
 
 MAX_PIXELS = 64_000_000  # a decompressed photo larger than this is refused before it is decoded
 MIN_SIDE_PX = 16
-_CACHE_VERSION = 2
 _EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
 _FULL_FRAME_DIAGONAL_MM = 43.27
 _FOCAL_MM = (3.0, 3000.0)  # lenses that exist, as 35 mm equivalents
 _LEAST_SEEN = 0.05
-_TURNED_SIDEWAYS = (5, 6, 7, 8)
-_DEEP_MODES = ("I", "F")  # more than 8 bits a channel: a depth map, not a photo
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_NOT_PHOTOS = ("I", "F")  # 32 bits a pixel: a depth map, not a photo
+_DEEP = "I;16"  # how the modes of 16-bit grey photos begin
+_TOO_MANY = f"more than the {MAX_PIXELS // 10**6} megapixels that are accepted; scale it down."
 _DAMAGE = (OSError, ValueError, SyntaxError)  # what Pillow raises on damaged files
 
 Source = Path | bytes
@@ -53,7 +47,11 @@ def open_photo(source: Source) -> Image.Image:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file.") from None
-    except (*_DAMAGE, *bomb) as error:
+    except IsADirectoryError:
+        raise InputError(f"{name}: this is a folder, not a photo.") from None
+    except bomb as error:
+        raise InputError(f"{name}: has {_TOO_MANY}") from error
+    except _DAMAGE as error:
         raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
     if fault := _fault(image):
         image.close()
@@ -64,16 +62,27 @@ def open_photo(source: Source) -> Image.Image:
 def _fault(image: Image.Image) -> str | None:
     """Why a photo cannot be used, as far as its header says."""
     width, height = image.size
-    if image.mode.startswith(_DEEP_MODES):
+    if image.mode in _NOT_PHOTOS:
         return f"pixels of mode {image.mode} are not a photo's; save it as RGB."
     if width * height > MAX_PIXELS:
-        return (
-            f"{width} x {height} pixels are more than the {MAX_PIXELS // 10**6} megapixels that "
-            "are accepted; scale the photo down."
-        )
+        return f"{width} x {height} pixels are {_TOO_MANY}"
     if min(width, height) < MIN_SIDE_PX:
         return f"{width} x {height} pixels are too few; each side needs {MIN_SIDE_PX}."
     return None
+
+
+def is_there(file: Path) -> bool:
+    """Whether a photo that a list names exists.
+
+    Raises:
+        InputError: If a folder has its name, or no file can have it.
+    """
+    try:
+        if file.is_dir():
+            raise InputError(f"{file}: this is a folder, not a photo.")
+        return file.is_file()
+    except OSError as error:
+        raise InputError(f"{str(file)[:200]}: cannot be read ({error.strerror}).") from error
 
 
 def upright_size(source: Source) -> tuple[int, int]:
@@ -83,7 +92,7 @@ def upright_size(source: Source) -> tuple[int, int]:
 
 
 def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
-    """Decodes a photo to upright RGB.
+    """Decodes a photo to upright RGB of 8 bits a channel; transparency is left aside.
 
     Args:
         source: A file or its bytes.
@@ -110,6 +119,17 @@ def exif_focal_px(source: Source) -> float | None:
     return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * math.hypot(*image.size)
 
 
+def exif_orientation(image: Image.Image, name: str) -> int:
+    """How the stored pixels become upright, 1 (as they are) to 8, in EXIF's numbers.
+
+    Args:
+        image: A photo from ``open_photo``.
+        name: What to call it if it is damaged.
+    """
+    value = _exif(image, name).get(_EXIF_ORIENTATION)
+    return value if isinstance(value, int) and 2 <= value <= 8 else 1
+
+
 def _exif(image: Image.Image, name: str) -> Image.Exif:
     try:
         return image.getexif()
@@ -119,7 +139,7 @@ def _exif(image: Image.Image, name: str) -> Image.Exif:
 
 def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
     width, height = image.size
-    sideways = _exif(image, name).get(_EXIF_ORIENTATION) in _TURNED_SIDEWAYS
+    sideways = exif_orientation(image, name) in SIDEWAYS
     return (height, width) if sideways else (width, height)
 
 
@@ -130,11 +150,20 @@ def _decode(image: Image.Image, name: str, min_size: tuple[int, int] | None) -> 
         image.draft("RGB", _reduced(image.size, (height, width) if sideways else (width, height)))
     try:
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(_rgb(image))
     except _DAMAGE as error:
         raise InputError(f"{name}: the photo is damaged ({error}).") from error
     # Channels last in memory: what the resize, the cache and the convolutions all read fastest.
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(_DEEP):
+        # The high byte, which is what Pillow takes of 16-bit colour; its conversion would clip.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # whose transparency gets lost only on this way without a warning
+        image = image.convert("RGBA")
+    return image.convert("RGB")
 
 
 def _reduced(size: tuple[int, int], enough: tuple[int, int]) -> tuple[int, int]:
@@ -289,98 +318,6 @@ def _same_view(camera: Camera, target: Camera) -> bool:
     corners = torch.stack([torch.zeros_like(size), size])
     moved = camera.project(target.unproject(corners))[0] - corners
     return float(moved.abs().max()) < 0.1
-
-
-def build_cache(
-    files: Sequence[Path],
-    cameras: Sequence[Camera],
-    target: Camera,
-    folder: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> UInt8[Tensor, "N 3 h w"]:
-    """Decodes and resamples every image once into a memory-mapped file, or reuses that file.
-
-    The file's name is a digest of everything its content depends on (names, sizes and times of
-    the images, cameras, target), so a changed image makes another file.
-
-    Args:
-        files: The images.
-        cameras: One camera an image.
-        target: The training camera that all are resampled to.
-        folder: Where the cache is kept.
-        progress: Called with the number of images done and of all.
-
-    Returns:
-        A uint8 tensor over the mapped file, channels last in memory.
-
-    Raises:
-        InputError: If an image is missing or damaged, or the disk is too full.
-    """
-    shape = (len(files), target.height, target.width, 3)
-    path = folder / f"{cache_key(files, cameras, target)}.npy"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        check_space(folder, math.prod(shape))
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
-        os.close(handle)
-        partial = Path(temporary)
-        try:
-            _fill_cache(partial, shape, files, cameras, target, progress)
-            partial.chmod(0o644)  # mkstemp makes a private file
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    # Copy on write: torch wants a writable array, and nothing may reach the file.
-    mapped = np.load(path, mmap_mode="c", allow_pickle=False)
-    return torch.from_numpy(mapped).permute(0, 3, 1, 2)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Refuses to begin a file of so many bytes where they are not free."""
-    # A mapped file on a full disk kills the process instead of raising.
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{folder}: the cache needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free."
-        )
-
-
-def _fill_cache(
-    path: Path,
-    shape: tuple[int, int, int, int],
-    files: Sequence[Path],
-    cameras: Sequence[Camera],
-    target: Camera,
-    progress: Callable[[int, int], None],
-) -> None:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-
-    def fill(i: int) -> None:
-        array[i] = load_view(files[i], cameras[i], target).permute(1, 2, 0).numpy()
-
-    # Decoding leaves Python, so threads run side by side.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            for done, _ in enumerate(pool.map(fill, range(len(files))), start=1):
-                progress(done, len(files))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    array.flush()
-
-
-def cache_key(files: Sequence[Path], cameras: Sequence[Camera], target: Camera) -> str:
-    """A digest of all that the content of an image cache depends on."""
-    try:
-        stats = [file.stat() for file in files]
-    except OSError as error:
-        raise InputError(f"{error.filename}: the image is not there ({error.strerror}).") from error
-    rows = [
-        (file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino, camera.to_json())
-        for file, stat, camera in zip(files, stats, cameras, strict=True)
-    ]
-    text = json.dumps([_CACHE_VERSION, target.to_json(), rows])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _name(source: Source) -> str:
