@@ -109,7 +109,7 @@ def strictly(text: str) -> Any:
 
 def test_report_json_is_strict_and_its_rows_are_the_errors(report: Report, tmp_path: Path) -> None:
     page = save_report(report, tmp_path / "out")
-    assert page == tmp_path / "out" / "report.md"
+    assert page == tmp_path / "out" / "report.html"
     content = strictly((tmp_path / "out" / "report.json").read_text())
     assert [row["image"] for row in content["rows"]] == list(report.images)
     for name, result in report.methods.items():
@@ -132,7 +132,7 @@ def test_report_json_is_strict_and_its_rows_are_the_errors(report: Report, tmp_p
 def test_page_has_the_table_the_remarks_and_where_it_comes_from(
     report: Report, tmp_path: Path
 ) -> None:
-    page = save_report(report, tmp_path / "out").read_text()
+    page = (save_report(report, tmp_path / "out").parent / "report.md").read_text()
     head, line, *rows = table(report).splitlines()
     assert head.count("|") == line.count("|")
     assert len(rows) == 3
@@ -177,8 +177,8 @@ def test_top_view_looks_down_on_upright_cameras(report: Report) -> None:
     # Cameras in the xy plane of a world whose z is up, all looking along +y.
     upright = Rotation.from_matrix([[1, 0, 0], [0, 0, 1], [0, -1, 0]]).as_quat()[[3, 0, 1, 2]]
     poses = Pose(torch.randn(9, 3).double(), torch.tensor(upright).expand(9, 4))
-    axes = figures._ground_axes(poses)
-    np.testing.assert_allclose(axes.T, [[1, 0, 0], [0, 1, 0]], atol=1e-9)
+    axes = figures.ground_axes(poses)
+    np.testing.assert_allclose(axes.T, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], atol=1e-9)
 
 
 def test_views_are_drawn_without_answers_and_without_a_localizer(

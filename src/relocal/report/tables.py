@@ -7,8 +7,9 @@ import numpy as np
 from relocal.evaluation import Report
 from relocal.report.figures import CURVES, TOP_VIEW
 from relocal.report.lines import pose_to_json
+from relocal.report.making import trainings, unit_name
 
-_LEGEND = (
+LEGEND = (
     "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
     "image) and *retrieval* (the pose of the training image that looks most alike) need no "
     "training. *÷ oracle*: medians over those of the oracle, position / rotation. *Failed*: photos "
@@ -71,7 +72,7 @@ def report_to_markdown(report: Report) -> str:
             "",
             table(report),
             "",
-            _LEGEND,
+            LEGEND,
             "",
             *remarks,
             *([""] if remarks else []),
@@ -83,7 +84,7 @@ def report_to_markdown(report: Report) -> str:
             "",
             f"- Labels: {provenance.get('labels', 'not stated')}",
             f"- Split: {provenance.get('split', 'not stated')}",
-            *(_training_lines(report)),
+            *(f"- {name}: {text}" for name, text in trainings(report).items()),
             f"- Commit: {report.made_by.get('commit') or 'not in a checkout'}, "
             f"{report.made_by.get('date', '')}",
             f"- Machine: {report.made_by.get('processor')}, {report.made_by.get('cores')} cores, "
@@ -93,41 +94,28 @@ def report_to_markdown(report: Report) -> str:
     )
 
 
-def _training_lines(report: Report) -> list[str]:
-    lines: list[str] = []
-    for name, about in report.made_by.get("runs", {}).items():
-        if not about:
-            continue
-        train, seconds = about["train"], about["training_seconds"]
-        minutes = "" if seconds is None else f", {seconds / 60:.1f} min"
-        lines.append(
-            f"- {name}: {about['training_images']} training images, "
-            f"{train['backbone']['name']}, loss `{train['loss']['name']}`, "
-            f"{train['epochs']} epochs, seed {train['seed']}{minutes}"
-        )
-    return lines
-
-
-def unit_name(report: Report) -> str:
-    """How lengths of this report are called."""
-    return "metres" if report.unit == "m" else "the scene's own unit"
-
-
 def table(report: Report) -> str:
     """The Markdown table: a row a method."""
+    head, *rows = numbers(report)
+    return "\n".join(
+        [_line(head), _line(["---", *["--:"] * (len(head) - 1)]), *(_line(row) for row in rows)]
+    )
+
+
+def numbers(report: Report) -> list[list[str]]:
+    """The main table as text: the names of its columns, then a row a method."""
     unit = report.unit
     recalls = [f"≤ {_length(position)} {unit}, {deg:g}°" for position, deg in report.thresholds]
     head = ["method", f"median, {unit}", "median, °", "÷ oracle", f"mean, {unit}", "mean, °"]
-    head += [*recalls, "failed", "ms"]
-    lines = [_line(head), _line(["---", *["--:"] * (len(head) - 1)])]
+    rows = [[*head, *recalls, "failed", "ms"]]
     for name, n in report.summary().items():
         cells = [name, f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"]
         cells.append(f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}")
         cells += [f"{n['mean_position']:.3f}", f"{n['mean_rotation_deg']:.2f}"]
         cells += [f"{100 * share:.1f} %" for share in n["recall"]]
         time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
-        lines.append(_line([*cells, str(n["failures"]), time_ms]))
-    return "\n".join(lines)
+        rows.append([*cells, str(n["failures"]), time_ms])
+    return rows
 
 
 def _line(cells: list[str]) -> str:
