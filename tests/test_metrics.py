@@ -181,7 +181,7 @@ def test_running_median_is_the_median_of_neighbours(seed: int, count: int) -> No
     x, y = draw.permutation(count).astype(float), draw.uniform(size=count)
     y[y > 0.8] = INF
     along, medians = running_median(x, y)
-    width = max(5, count // 10)
+    width = max(5, count // 5)
     assert len(along) == max(0, count - width + 1)
     for first, (middle, value) in enumerate(zip(along, medians, strict=True)):
         inside = (first <= x) & (x < first + width)

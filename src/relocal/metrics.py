@@ -94,11 +94,11 @@ def cumulative_curve(
 def running_median(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " windows"], Float[np.ndarray, " windows"]]:
-    """Medians of ``x`` and of ``y`` in windows that slide along ``x``, each a tenth of the values.
+    """Medians of ``x`` and of ``y`` in windows that slide along ``x``, each a fifth of the values.
 
     A window holds five values at least, so that fewer give none. Infinite ``y`` take part.
     """
-    width = max(5, len(x) // 10)
+    width = max(5, len(x) // 5)
     if len(x) < width:
         return np.empty(0), np.empty(0)
     order = np.argsort(x, kind="stable")

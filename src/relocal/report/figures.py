@@ -45,7 +45,8 @@ def drawing(**style: Any) -> Generator[None]:
     """Names that hold a dollar sign are no formulas."""
     from matplotlib import rc_context
 
-    with rc_context({"text.parse_math": False, **style}):
+    settings: dict[Any, Any] = {"text.parse_math": False, **style}
+    with rc_context(settings):
         yield
 
 

@@ -32,7 +32,7 @@ from relocal.report.figures import (
 )
 
 _MANY = 300  # more marks than this are drawn as pixels, so that the page stays small
-_DPI = 160
+_DPI = 120
 _LOOK = 0.05  # length of a look direction, as a share of the picture
 _SHAPE = np.array([4.0, 3.0])  # of the views, wide and high
 _STYLE = {
@@ -75,7 +75,9 @@ def distance_panel(report: Report, quantity: Quantity) -> str:
     def draw(axes: Any) -> None:
         for name, colour in colours(report).items():
             _plot_marks(axes, nearest, every[name], top, colour)
-            axes.plot(*running_median(nearest, every[name]), color=colour, lw=2, zorder=4)
+            middle = running_median(nearest, every[name])
+            axes.plot(*middle, color="white", lw=4, zorder=4)
+            axes.plot(*middle, color=colour, lw=2, zorder=4)
         if quantity == "position":
             # On this line, an answer is as far from the truth as the oracle's.
             axes.plot([0, nearest.max()], [0, nearest.max()], color=BASELINE, ls="dotted", zorder=1)
@@ -98,7 +100,7 @@ def _plot_marks(axes: Any, nearest: Errors, errors: Errors, top: float, colour: 
     inside = errors <= top
     above, none = np.isfinite(errors) & ~inside, ~np.isfinite(errors)
     style = {"color": colour, "clip_on": False, "zorder": 3}
-    dots = {"s": 9, "lw": 0, "alpha": 0.55, "rasterized": int(inside.sum()) > _MANY}
+    dots = {"s": 12, "lw": 0, "alpha": 0.55 * _fade(len(errors)), **_pixels(len(errors))}
     axes.scatter(nearest[inside], errors[inside], **dots, **style)
     for marks, shape in ((above, "^"), (none, "x")):
         edge = np.full(int(marks.sum()), 1.04 * top)
@@ -129,12 +131,13 @@ def view_panel(report: Report, method: str | None, side: bool) -> str:
         for poses, colour, order in sets:
             centres = poses.position.double().numpy() @ plane
             ends = centres + length * (poses.look_direction.double().numpy() @ plane)
-            style = {"color": colour, "zorder": order, "rasterized": len(centres) > _MANY}
+            fade, size = _fade(len(centres)), 5 if poses is report.training else 10
+            style = {"color": colour, "zorder": order, "alpha": fade, **_pixels(len(centres))}
             axes.plot(*_strokes(centres, ends), lw=0.8, **style)
-            axes.scatter(*centres.T, s=5 if poses is report.training else 10, lw=0, **style)
+            axes.scatter(*centres.T, s=max(2, fade * size), lw=0, **style)
         joins = _strokes(truth[answered], predicted.position.numpy() @ plane)
-        many = len(answered) > _MANY
-        axes.plot(*joins, color=PREDICTED, lw=0.7, alpha=0.45, zorder=2, rasterized=many)
+        style = {"color": PREDICTED, "zorder": 2, **_pixels(len(answered))}
+        axes.plot(*joins, lw=0.7, alpha=0.45 * _fade(len(answered)), **style)
         axes.set_aspect("equal")
         axes.set_xlim(lower[0], upper[0])
         axes.set_ylim(lower[1], upper[1])
@@ -163,6 +166,16 @@ def outside(report: Report, method: str) -> int:
 def _plane(report: Report, side: bool) -> Float[np.ndarray, "3 2"]:
     """The picture's two directions in the world: to the right, and ahead or up."""
     return ground_axes(report.training)[:, [0, 2] if side else [0, 1]]
+
+
+def _fade(count: int) -> float:
+    """How opaque one of so many marks is: many are pale, so that their density can be seen."""
+    return max(0.2, min(1.0, (_MANY / max(count, 1)) ** 0.5))
+
+
+def _pixels(count: int) -> dict[str, Any]:
+    """Whether so many marks are drawn as pixels."""
+    return {"rasterized": count > _MANY}
 
 
 def _strokes(
