@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ import torch
 from PIL import Image
 
 from relocal import datasets
+from relocal.cli import verbs
 from relocal.evaluation import MEAN, ORACLE, MethodResult, Report
 from relocal.metrics import RECALL_THRESHOLDS_M, pose_errors
 from relocal.pose import Pose
@@ -101,30 +101,22 @@ def some_report(count: int = COUNT) -> Report:
     far = [found[i] for i in range(count)]
     far[0] = Pose(truth.position[0] + 100, truth.quaternion[0])
     some: list[Pose | None] = [None if i == 1 else found[i] for i in range(count)]
+    names = ("<b>.jpg", 'a" onerror="x.jpg', *(f"seq-02/{i}.jpg" for i in range(2, count)))
     answers: dict[str, list[Pose | None]] = {
         MEAN: [training[0]] * count,
         ORACLE: [training[i] for i in range(count)],
         "posenet": some,
         HOSTILE: [*far],
     }
-    about = {
-        "train": {
-            "backbone": {"name": "googlenet"},
-            "loss": {"name": "posenet+frustum", "gamma": 0.25},
-            "epochs": 7,
-            "seed": 3,
-        },
-        "training_images": count,
-        "training_seconds": 90.0,
-    }
+    loss, backbone = {"name": "posenet+frustum", "gamma": 0.25}, {"name": "googlenet"}
+    train = {"backbone": backbone, "loss": loss, "epochs": 7, "seed": 3}
+    about = {"train": train, "training_images": count, "training_seconds": 90.0}
     return Report(
         scene=f"room {HOSTILE}",
         unit="m",
         split="test",
         regime="another recording",
-        images=("<b>.jpg", 'a" onerror="x.jpg', *(f"seq-02/{i}.jpg" for i in range(2, count)))[
-            :count
-        ],
+        images=names[:count],
         truth=truth,
         training=training,
         methods={
@@ -229,9 +221,7 @@ def test_numbers_are_those_of_report_json(report: Report, tmp_path: Path) -> Non
         texts = [cell.text() for cell in cells[1:]]
         assert texts[0] == f"{numbers['median_position']:.3f}"
         assert texts[1] == f"{numbers['median_rotation_deg']:.2f}"
-        assert texts[5 : 5 + len(numbers["recall"])] == [
-            f"{100 * r:.1f} %" for r in numbers["recall"]
-        ]
+        assert texts[5:-2] == [f"{100 * share:.1f} %" for share in numbers["recall"]]
         assert texts[-2] == str(numbers["failures"])
     remarks = next(ul for ul in page.all("ul") if ul.attributes.get("class") == "remarks")
     assert [item.text() for item in remarks.all("li")] == content["remarks"]
@@ -311,19 +301,16 @@ def test_page_of_many_images_stays_small() -> None:
 # --- the photos --------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def scene(tiny_scene: Scene) -> Scene:
-    return tiny_scene
-
-
 def of_scene(report: Report, scene: Scene) -> Report:
     """The report as if it were about the scene's images."""
     return replace(report, images=scene.images[:COUNT])
 
 
-def test_photos_of_the_room_are_in_the_page(report: Report, scene: Scene, tmp_path: Path) -> None:
-    assert scene.provenance["photos"] == "shareable"
-    path = save_report(of_scene(report, scene), tmp_path / "out", scene)
+def test_photos_of_the_room_are_in_the_page(
+    report: Report, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    assert tiny_scene.provenance["photos"] == "shareable"
+    path = save_report(of_scene(report, tiny_scene), tmp_path / "out", tiny_scene)
     text = path.read_text("utf-8")
     page = Tree(text).root
     check_shape(page)
@@ -339,9 +326,9 @@ def test_photos_of_the_room_are_in_the_page(report: Report, scene: Scene, tmp_pa
     assert "private use" not in page.text()
 
 
-def test_photos_that_nobody_said_may_be_shared_are_named_only(report: Report, scene: Scene) -> None:
-    report = of_scene(report, scene)
-    silent = replace(scene, provenance={"reader": "7scenes"})
+def test_photos_of_unknown_licence_are_named_only(report: Report, tiny_scene: Scene) -> None:
+    report = of_scene(report, tiny_scene)
+    silent = replace(tiny_scene, provenance={"reader": "7scenes"})
     page = tree(report, choose_photos(report, silent, False))
     assert list(page.all("img")) == []
     assert "nothing says that those of this scene may be shared" in page.text()
@@ -352,23 +339,43 @@ def test_photos_that_nobody_said_may_be_shared_are_named_only(report: Report, sc
     assert "private use" in private.text()
 
 
-def test_photos_need_the_scene_and_its_files(report: Report, scene: Scene, tmp_path: Path) -> None:
-    report = of_scene(report, scene)
+@pytest.mark.parametrize("photos", [False, True])
+def test_command_line_shows_photos_when_asked_to(
+    report: Report,
+    tiny_scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    photos: bool,
+) -> None:
+    silent = replace(tiny_scene, provenance={})
+    monkeypatch.setattr(verbs, "load_scene", lambda folder: silent)
+    monkeypatch.setattr(verbs, "evaluate", lambda *given, **options: of_scene(report, tiny_scene))
+    run, out = Path("run"), tmp_path / "out"
+    assert verbs.Evaluate(run_folder=run, scene=run, out=out, photos=photos).run() == 0
+    page = out / "report.html"
+    assert capsys.readouterr().out.endswith(f"Report: {page}\n")
+    assert ("data:image/jpeg" in page.read_text("utf-8")) == photos
+
+
+def test_photos_need_the_scene_and_its_files(
+    report: Report, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    report = of_scene(report, tiny_scene)
     assert "without the scene" in tree(report, choose_photos(report, None, True)).text()
-    gone = replace(scene, image_root=tmp_path)
+    gone = replace(tiny_scene, image_root=tmp_path)
     page = tree(report, choose_photos(report, gone, False))
-    assert list(page.all("img")) == []
     assert page.text().count("This file cannot be read.") == 12
 
 
-def test_thumbnail_of_a_large_photo_is_small(report: Report, scene: Scene, tmp_path: Path) -> None:
+def test_large_photo_is_made_small(report: Report, tiny_scene: Scene, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    report = of_scene(report, scene)
+    report = of_scene(report, tiny_scene)
     for name in report.images:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         pixels = draw.integers(0, 256, (30, 50, 3), np.uint8).repeat(20, 0).repeat(20, 1)
         Image.fromarray(pixels).save(tmp_path / name)
-    chosen = choose_photos(report, replace(scene, image_root=tmp_path), False).thumbnails
+    chosen = choose_photos(report, replace(tiny_scene, image_root=tmp_path), False).thumbnails
     assert chosen
     for small in chosen.values():
         assert small is not None
@@ -383,8 +390,7 @@ def test_no_other_reader_says_that_photos_may_be_shared() -> None:
 
 
 def test_telling_photos_are_the_median_and_the_worst_ones(report: Report) -> None:
-    errors: Any = report.methods["posenet"].errors.position
-    middle, worst = telling(report, "posenet")
+    errors, (middle, worst) = report.methods["posenet"].errors.position, telling(report, "posenet")
     assert worst[0] == 1  # no answer is worse than any
     assert sorted(errors[worst])[:2] == sorted(errors[np.isfinite(errors)])[-2:]
     assert min(errors[middle]) <= np.median(errors) <= max(errors[middle])
