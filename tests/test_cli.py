@@ -91,7 +91,7 @@ def test_chain_from_a_room_to_answers(
     assert (code, error) == (0, "")
     assert "tiny: 8 test images, another recording" in out
     assert re.search(r"^run  +\d", out, re.MULTILINE)
-    assert out.endswith(f"Report: {report / 'report.md'}\n")
+    assert out.endswith(f"Report: {report / 'report.html'}\n")
     photo = tiny_room / "seq-02" / "frame-000003.jpg"
     code, out, error = call("localize", run, photo, "--format", "json")
     assert code == 0

@@ -22,8 +22,12 @@ def test_demo_goes_the_whole_way_and_keeps_what_is_finished(
     report, page, line = relocal.demo(
         tmp_path / "demo", lambda *call: said.append(call[2]), tiny_config, room
     )
-    assert page == tmp_path / "demo" / "report" / "report.md"
-    assert {path.name for path in page.parent.iterdir()} >= {"report.json", "top_view.png"}
+    assert page == tmp_path / "demo" / "report" / "report.html"
+    assert {path.name for path in page.parent.iterdir()} >= {
+        "report.json",
+        "report.md",
+        "top_view.png",
+    }
     assert report.localizers() == ["posenet"]
     assert len(report.images) == 3
     assert "frame-000000.jpg: at " in line

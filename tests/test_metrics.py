@@ -21,6 +21,7 @@ from relocal.metrics import (
     nearest_pose,
     pose_errors,
     recall,
+    running_median,
 )
 from relocal.pose import Pose
 
@@ -172,6 +173,20 @@ def test_curve_is_the_share_of_all_images_at_or_below(x: list[float]) -> None:
         if i + 1 == len(errors) or errors[i + 1] > error:
             assert share[i] == pytest.approx(sum(v <= error for v in x) / len(x))
     assert (np.diff(share) > 0).all()
+
+
+@given(seed=seeds, count=st.integers(0, 70))
+def test_running_median_is_the_median_of_neighbours(seed: int, count: int) -> None:
+    draw = np.random.default_rng(seed)
+    x, y = draw.permutation(count).astype(float), draw.uniform(size=count)
+    y[y > 0.8] = INF
+    along, medians = running_median(x, y)
+    width = max(5, count // 5)
+    assert len(along) == max(0, count - width + 1)
+    for first, (middle, value) in enumerate(zip(along, medians, strict=True)):
+        inside = (first <= x) & (x < first + width)
+        assert middle == first + (width - 1) / 2
+        assert value == np.median(y[inside])
 
 
 def test_curve_of_failures_stays_below_one() -> None:

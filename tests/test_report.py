@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from relocal import report as reports
 from relocal.errors import InputError
 from relocal.evaluation import MEAN, ORACLE, MethodResult, Report
 from relocal.metrics import RECALL_THRESHOLDS_M, pose_errors
@@ -21,8 +20,11 @@ from relocal.pose import Pose, rotation_error_deg
 from relocal.report import (
     draw_top_view,
     estimate_line,
+    figures,
+    files,
     plain_table,
     report_to_json,
+    report_to_markdown,
     save_report,
     table,
 )
@@ -107,7 +109,7 @@ def strictly(text: str) -> Any:
 
 def test_report_json_is_strict_and_its_rows_are_the_errors(report: Report, tmp_path: Path) -> None:
     page = save_report(report, tmp_path / "out")
-    assert page == tmp_path / "out" / "report.md"
+    assert page == tmp_path / "out" / "report.html"
     content = strictly((tmp_path / "out" / "report.json").read_text())
     assert [row["image"] for row in content["rows"]] == list(report.images)
     for name, result in report.methods.items():
@@ -130,7 +132,7 @@ def test_report_json_is_strict_and_its_rows_are_the_errors(report: Report, tmp_p
 def test_page_has_the_table_the_remarks_and_where_it_comes_from(
     report: Report, tmp_path: Path
 ) -> None:
-    page = save_report(report, tmp_path / "out").read_text()
+    page = (save_report(report, tmp_path / "out").parent / "report.md").read_text()
     head, line, *rows = table(report).splitlines()
     assert head.count("|") == line.count("|")
     assert len(rows) == 3
@@ -151,7 +153,7 @@ def test_page_has_the_table_the_remarks_and_where_it_comes_from(
 
 
 def test_length_without_scale_is_not_called_metres(report: Report) -> None:
-    page = reports.report_to_markdown(replace(report, unit="unit"))
+    page = report_to_markdown(replace(report, unit="unit"))
     assert "metres" not in page
     assert "the scene's own unit" in page
     assert "median, unit" in page
@@ -175,8 +177,8 @@ def test_top_view_looks_down_on_upright_cameras(report: Report) -> None:
     # Cameras in the xy plane of a world whose z is up, all looking along +y.
     upright = Rotation.from_matrix([[1, 0, 0], [0, 0, 1], [0, -1, 0]]).as_quat()[[3, 0, 1, 2]]
     poses = Pose(torch.randn(9, 3).double(), torch.tensor(upright).expand(9, 4))
-    axes = reports._ground_axes(poses)
-    np.testing.assert_allclose(axes.T, [[1, 0, 0], [0, 1, 0]], atol=1e-9)
+    axes = figures.ground_axes(poses)
+    np.testing.assert_allclose(axes.T, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], atol=1e-9)
 
 
 def test_views_are_drawn_without_answers_and_without_a_localizer(
@@ -206,7 +208,7 @@ def test_failure_on_the_way_leaves_nothing(
     def full(*arguments: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(reports, "draw_top_view", full)
+    monkeypatch.setattr(files, "draw_top_view", full)
     with pytest.raises(OSError, match="full"):
         save_report(report, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

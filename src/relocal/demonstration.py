@@ -58,8 +58,8 @@ def demo(
         train(scene, run_folder, config, resume=run_folder.exists(), report=progress)
     localizer = Regressor(run_folder)
     report = evaluate({"posenet": localizer}, scene, progress=progress)
-    page = report_folder / "report.md"
+    page = report_folder / "report.html"
     if not page.exists():
-        page = save_report(report, report_folder)
+        page = save_report(report, report_folder, scene)
     first = scene.path(int(scene.indices("test")[0]))
     return report, page, estimate_line(localizer.localize(first), str(first), 0, "text")

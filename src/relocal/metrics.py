@@ -91,6 +91,24 @@ def cumulative_curve(
     return finite, np.arange(1, len(finite) + 1) / max(len(values), 1)
 
 
+def running_median(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " windows"], Float[np.ndarray, " windows"]]:
+    """Medians of ``x`` and of ``y`` in windows that slide along ``x``, each a fifth of the values.
+
+    A window holds five values at least, so that fewer give none. Infinite ``y`` take part.
+    """
+    width = max(5, len(x) // 5)
+    if len(x) < width:
+        return np.empty(0), np.empty(0)
+    order = np.argsort(x, kind="stable")
+    along, medians = (
+        np.median(np.lib.stride_tricks.sliding_window_view(values[order], width), axis=1)
+        for values in (x, y)
+    )
+    return along, medians
+
+
 def mean_pose(poses: Pose) -> Pose:
     """The mean position and mean rotation: the answer that looks at no image, batch shape ()."""
     return Pose(poses.position.mean(0), mean_quaternion(poses.quaternion))

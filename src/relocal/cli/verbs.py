@@ -22,7 +22,7 @@ from relocal.errors import InputError, unknown
 from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
-from relocal.scene import Scene
+from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
 from relocal.sfm import TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
@@ -158,14 +158,18 @@ class Evaluate:
     """The scene."""
     out: Path
     """The report to make."""
+    photos: bool = False
+    """Show a few of the photos in report.html although nothing says that they may be shared: for
+    private use."""
 
     def run(self) -> int:
         """Evaluates, prints the table and says where the report is."""
         check_new(self.out)
+        scene = load_scene(self.scene)
         with progress_bar() as report:
-            result = evaluate(self.run_folder, self.scene, progress=report)
+            result = evaluate(self.run_folder, scene, progress=report)
         print(plain_table(result), flush=True)
-        print(f"Report: {save_report(result, self.out)}")
+        print(f"Report: {save_report(result, self.out, scene, photos=self.photos)}")
         return 0
 
 

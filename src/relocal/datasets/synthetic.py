@@ -121,6 +121,7 @@ def _scene(path: Path, about: Mapping[str, Any]) -> Scene:
         provenance={
             "reader": "synthetic",
             "labels": "exact, as rendered",
+            "photos": "shareable",
             "config": dict(about["config"]),
         },
     )

@@ -1,0 +1,34 @@
+"""Reports: tables and figures of an evaluation, the files that hold them, and answers as lines."""
+
+from relocal.report.figures import CURVES, TOP_VIEW, draw_curves, draw_top_view
+from relocal.report.files import save_report
+from relocal.report.lines import Format, estimate_line, estimate_to_json, pose_to_json
+from relocal.report.making import unit_name
+from relocal.report.page import report_to_html
+from relocal.report.photos import Photos, choose_photos
+from relocal.report.tables import (
+    plain_table,
+    report_to_json,
+    report_to_markdown,
+    table,
+)
+
+__all__ = [
+    "CURVES",
+    "TOP_VIEW",
+    "Format",
+    "Photos",
+    "choose_photos",
+    "draw_curves",
+    "draw_top_view",
+    "estimate_line",
+    "estimate_to_json",
+    "plain_table",
+    "pose_to_json",
+    "report_to_html",
+    "report_to_json",
+    "report_to_markdown",
+    "save_report",
+    "table",
+    "unit_name",
+]

@@ -1,0 +1,171 @@
+"""Figures: where the answers lie, and how their errors are spread (matplotlib)."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from relocal.evaluation import MEAN, ORACLE, RETRIEVAL, Report
+from relocal.metrics import Errors, cumulative_curve
+from relocal.pose import Pose
+
+Quantity = Literal["position", "rotation"]
+
+TRUE, PREDICTED, TRAINING = "#e8820c", "#6a3fb5", "#b8bec6"
+BASELINE, GRID = "#8a929c", "#e6e8eb"
+TOP_VIEW, CURVES = "top_view.png", "curves.png"
+# Baselines are grey, so that the eye goes to what was measured.
+BASELINE_STYLES = {MEAN: "dotted", ORACLE: "solid", RETRIEVAL: "dashed"}
+_COLOURS = (PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f")
+
+
+def colours(report: Report) -> dict[str, str]:
+    """Each localizer's colour."""
+    return dict(zip(report.localizers(), cycle(_COLOURS), strict=False))
+
+
+def errors_of(report: Report, method: str, quantity: Quantity) -> Errors:
+    """A method's errors: position in the scene's unit, or rotation in degrees."""
+    errors = report.methods[method].errors
+    return errors.position if quantity == "position" else errors.rotation_deg
+
+
+def unit_of(report: Report, quantity: Quantity) -> str:
+    """The sign of an error's unit."""
+    return report.unit if quantity == "position" else "°"
+
+
+@contextmanager
+def drawing(**style: Any) -> Generator[None]:
+    """Names that hold a dollar sign are no formulas."""
+    from matplotlib import rc_context
+
+    settings: dict[Any, Any] = {"text.parse_math": False, **style}
+    with rc_context(settings):
+        yield
+
+
+def draw_top_view(report: Report, path: Path, method: str | None = None) -> None:
+    """Draws positions from above: true (orange), predicted (purple), training (grey).
+
+    Args:
+        report: The report.
+        path: The picture to write.
+        method: Whose predictions; by default the first localizer's.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    method = method or next(iter(report.localizers()), None)
+    axes_world = ground_axes(report.training)[:, :2]
+    with drawing():
+        figure = Figure(figsize=(7, 6), layout="constrained")
+        axes = figure.add_subplot()
+        training = report.training.position.numpy() @ axes_world
+        truth = report.truth.position.numpy() @ axes_world
+        axes.scatter(*training.T, s=6, color=TRAINING, label="training", zorder=1)
+        answered, predicted = answers(report, method)
+        if len(answered):
+            found = predicted.position.numpy() @ axes_world
+            joins = np.stack([truth[answered], found], axis=1)
+            style = {"color": PREDICTED, "lw": 0.7, "alpha": 0.5}
+            axes.add_collection(LineCollection(list(joins), zorder=2, **style))
+            axes.scatter(*found.T, s=16, color=PREDICTED, label=f"predicted: {method}", zorder=4)
+        axes.scatter(*truth.T, s=16, color=TRUE, label="true", zorder=3)
+        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label="origin", zorder=5)
+        axes.set_aspect("equal")
+        axes.set_xlabel(f"to the right, {report.unit}")
+        axes.set_ylabel(f"ahead, {report.unit}")
+        axes.set_title(_title(report, method))
+        axes.grid(color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.legend(loc="best", frameon=True, fontsize=9)
+        figure.savefig(path, dpi=150)
+
+
+def answers(report: Report, method: str | None) -> tuple[list[int], Pose]:
+    """The numbers of the images that a method answered, and its poses of them, float64."""
+    poses = [] if method is None else report.methods[method].estimates
+    found = [(i, pose) for i, pose in enumerate(poses) if pose is not None]
+    if not found:
+        return [], report.truth[torch.zeros(0, dtype=torch.long)]
+    return [i for i, _ in found], Pose.stack([pose for _, pose in found]).to(torch.float64)
+
+
+def draw_curves(report: Report, path: Path) -> None:
+    """Draws the share of images at or below each error, for every method; failures never arrive.
+
+    Args:
+        report: The report.
+        path: The picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    with drawing():
+        figure = Figure(figsize=(9, 4), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        plot_curves(left, report, "position")
+        plot_curves(right, report, "rotation")
+        left.set_ylabel("share of images")
+        right.legend(loc="lower right", frameon=True, fontsize=9)
+        figure.savefig(path, dpi=150)
+
+
+def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
+    """Plots the cumulative curves of one error, of all methods, on matplotlib's axes."""
+    colour_of = colours(report)
+    for name in report.methods:
+        style = BASELINE_STYLES.get(name)
+        look = {"color": BASELINE, "ls": style} if style else {"color": colour_of[name], "lw": 2}
+        # A label that starts with an underscore would be left out of the legend.
+        label = f" {name}" if name.startswith("_") else name
+        axes.step(*_curve(errors_of(report, name, quantity)), where="post", label=label, **look)
+    # Nine of ten answers of every localizer, and of the oracle, are in the picture; the mean pose
+    # may leave it.
+    shown = [errors_of(report, name, quantity) for name in (ORACLE, *report.localizers())]
+    tails = [np.quantile(e[np.isfinite(e)], 0.9) for e in shown if np.isfinite(e).any()]
+    axes.set_xlim(0, 1.1 * max(*tails, 1e-6))
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(f"{quantity} error, {unit_of(report, quantity)}")
+    axes.grid(color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def _curve(
+    errors: Errors,
+) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
+    """A cumulative curve that starts at no error and no image."""
+    values, shares = cumulative_curve(errors)
+    return np.insert(values, 0, 0.0), np.insert(shares, 0, 0.0)
+
+
+def _title(report: Report, method: str | None) -> str:
+    if method is None:
+        return f"{report.scene}, from above"
+    numbers = report.summary()[method]
+    return (
+        f"{report.scene}, from above: median {numbers['median_position']:.3f} {report.unit}, "
+        f"{numbers['median_rotation_deg']:.2f}°"
+    )
+
+
+def ground_axes(poses: Pose) -> Float[np.ndarray, "3 3"]:
+    """Unit vectors in the world, as columns: to the right and ahead of the mean camera, and up.
+
+    Down is the mean of the cameras' own down directions, for people hold cameras upright.
+    """
+    rotation = poses.rotation.double()
+    down = rotation[:, :, 1].mean(0)
+    down = down / down.norm()
+    ahead = rotation[:, :, 2].mean(0)
+    ahead = ahead - (ahead @ down) * down
+    if float(ahead.norm()) < 1e-3:  # cameras that look all around, or straight down
+        ahead = rotation[0, :, 0] - (rotation[0, :, 0] @ down) * down
+    ahead = ahead / ahead.norm()
+    right = torch.linalg.cross(down, ahead)
+    return torch.stack([right, ahead, -down], dim=1).numpy()

@@ -1,0 +1,144 @@
+"""Tables: the numbers of a report as JSON, as Markdown, and for a terminal."""
+
+from typing import Any
+
+import numpy as np
+
+from relocal.evaluation import Report
+from relocal.report.figures import CURVES, TOP_VIEW
+from relocal.report.lines import pose_to_json
+from relocal.report.making import trainings, unit_name
+
+LEGEND = (
+    "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
+    "image) and *retrieval* (the pose of the training image that looks most alike) need no "
+    "training. *÷ oracle*: medians over those of the oracle, position / rotation. *Failed*: photos "
+    "without an answer, which count as infinite errors."
+)
+
+
+def report_to_json(report: Report) -> dict[str, Any]:
+    """All numbers of a report as plain values; an infinite error is null."""
+    content = {
+        "format": 1,
+        "scene": report.scene,
+        "unit": report.unit,
+        "split": report.split,
+        "regime": report.regime,
+        "images": len(report.images),
+        "training_images": len(report.training),
+        "extent": report.extent,
+        "recall_thresholds": [list(pair) for pair in report.thresholds],
+        "methods": report.summary(),
+        "remarks": report.remarks(),
+        "made_by": dict(report.made_by),
+        "rows": [_row(report, i) for i in range(len(report.images))],
+    }
+    return _finite(content)
+
+
+def _row(report: Report, index: int) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for name, result in report.methods.items():
+        pose = result.estimates[index]
+        answers[name] = {
+            "position_error": float(result.errors.position[index]),
+            "rotation_error_deg": float(result.errors.rotation_deg[index]),
+            "pose": None if pose is None else pose_to_json(pose),
+        }
+    truth = pose_to_json(report.truth[index])
+    return {"image": report.images[index], "truth": truth, "answers": answers}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: it becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def report_to_markdown(report: Report) -> str:
+    """The report as a page to read."""
+    remarks = [f"- {remark}" for remark in report.remarks()]
+    provenance = report.made_by.get("provenance", {})
+    return "\n".join(
+        [
+            f"# {report.scene}: {len(report.images)} {report.split} images",
+            "",
+            f"Regime: {report.regime}. Training split: {len(report.training)} images. "
+            f"Positions in {unit_name(report)}.",
+            "",
+            table(report),
+            "",
+            LEGEND,
+            "",
+            *remarks,
+            *([""] if remarks else []),
+            f"![True (orange) and predicted (purple) positions from above]({TOP_VIEW})",
+            "",
+            f"![Share of images at or below each error]({CURVES})",
+            "",
+            "## How it was made",
+            "",
+            f"- Labels: {provenance.get('labels', 'not stated')}",
+            f"- Split: {provenance.get('split', 'not stated')}",
+            *(f"- {name}: {text}" for name, text in trainings(report).items()),
+            f"- Commit: {report.made_by.get('commit') or 'not in a checkout'}, "
+            f"{report.made_by.get('date', '')}",
+            f"- Machine: {report.made_by.get('processor')}, {report.made_by.get('cores')} cores, "
+            f"torch {report.made_by.get('packages', {}).get('torch')}",
+            "",
+        ]
+    )
+
+
+def table(report: Report) -> str:
+    """The Markdown table: a row a method."""
+    head, *rows = numbers(report)
+    return "\n".join(
+        [_line(head), _line(["---", *["--:"] * (len(head) - 1)]), *(_line(row) for row in rows)]
+    )
+
+
+def numbers(report: Report) -> list[list[str]]:
+    """The main table as text: the names of its columns, then a row a method."""
+    unit = report.unit
+    recalls = [f"≤ {_length(position)} {unit}, {deg:g}°" for position, deg in report.thresholds]
+    head = ["method", f"median, {unit}", "median, °", "÷ oracle", f"mean, {unit}", "mean, °"]
+    rows = [[*head, *recalls, "failed", "ms"]]
+    for name, n in report.summary().items():
+        cells = [name, f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"]
+        cells.append(f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}")
+        cells += [f"{n['mean_position']:.3f}", f"{n['mean_rotation_deg']:.2f}"]
+        cells += [f"{100 * share:.1f} %" for share in n["recall"]]
+        time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
+        rows.append([*cells, str(n["failures"]), time_ms])
+    return rows
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _length(value: float) -> str:
+    return f"{value:.2f}" if value < 1 else f"{value:.3g}"
+
+
+def plain_table(report: Report) -> str:
+    """The main numbers for a terminal: a row a method."""
+    head: tuple[str, ...] = ("method", f"median, {report.unit}", "median, °", "÷ oracle", "ms")
+    rows: list[tuple[str, ...]] = [head]
+    for name, n in report.summary().items():
+        ratio = f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}"
+        time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
+        numbers = f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"
+        rows.append((name, *numbers, ratio, time_ms))
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    lines = [
+        "  ".join(cell.rjust(w) if k else cell.ljust(w) for k, (cell, w) in enumerate(pairs))
+        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
+    return "\n".join([about, *lines, *report.remarks()])
