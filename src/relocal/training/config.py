@@ -26,9 +26,9 @@ def _check_words(config: object, prefix: str, words: dict[str, Any]) -> None:
 _KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
 
 
-def _check_kinds(make: Any, values: dict[str, Any]) -> None:
+def _check_kinds(make: Any, values: Any) -> None:
     """Refuses a value of a file that is not of its option's kind, which the CLI sees to itself."""
-    for option in fields(make):
+    for option in fields(make) if isinstance(values, dict) else ():
         kinds, value = _KINDS.get(option.type), values.get(option.name)
         if kinds is not None and option.name in values and type(value) not in kinds:
             raise InputError(f"{option.name}: {str(value)[:40]} is not of the right kind.")
