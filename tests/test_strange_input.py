@@ -162,7 +162,7 @@ LENS = Camera(
 TURNS = {6: 1, 3: 2, 8: 3}
 
 
-def labelled(folder: Path, orientation: int, camera: Camera = LENS, **fields: Any) -> Scene:
+def labelled(folder: Path, orientation: int, camera: Camera = LENS) -> Scene:
     """A photo of noise with a label of its stored pixels, and points on exact pixel centres."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.png").write_bytes(with_exif(noise(64, 48), orientation))
@@ -178,9 +178,16 @@ def labelled(folder: Path, orientation: int, camera: Camera = LENS, **fields: An
         point_index=np.arange(30),
         xy=xy,
     )
-    about: dict[str, Any] = {"name": "one", "unit": "m", "image_root": folder, "images": ("a.png",)}
-    about |= {"camera_index": torch.zeros(1, dtype=torch.int64), "poses": pose, "points": points}
-    return Scene(**{**about, "cameras": (camera,), **fields})
+    return Scene(
+        name="one",
+        unit="m",
+        image_root=folder,
+        images=("a.png",),
+        cameras=(camera,),
+        camera_index=torch.zeros(1, dtype=torch.int64),
+        poses=pose,
+        points=points,
+    )
 
 
 @pytest.mark.parametrize("orientation", TURNS)

@@ -14,6 +14,7 @@ from relocal.pose import ROTATIONS, Pose, mean_quaternion
 from relocal.types import Prediction
 
 Pool = Literal["average", "grid"]
+MAX_WIDTH = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,8 @@ class PoseNetConfig:
             raise unknown("--model.pool", self.pool, get_args(Pool))
         if not 0 <= self.dropout < 1:
             raise InputError(f"--model.dropout: must be in [0, 1), not {self.dropout}.")
-        if self.width < 1:
-            raise InputError(f"--model.width: must be at least 1, not {self.width}.")
+        if not 1 <= self.width <= MAX_WIDTH:
+            raise InputError(f"--model.width: must be 1 to {MAX_WIDTH}, not {self.width}.")
 
 
 class PoseHead(nn.Module):

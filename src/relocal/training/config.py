@@ -1,7 +1,7 @@
 """What a training is made of; its dataclasses are also the command line's options."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from relocal.backbones import BackboneConfig, Stage
@@ -21,6 +21,18 @@ def _check_words(config: object, prefix: str, words: dict[str, Any]) -> None:
     for option, known in words.items():
         if getattr(config, option) not in get_args(known):
             raise unknown(f"--{prefix}{option}", getattr(config, option), get_args(known))
+
+
+# By type, not instance: to Python true is a whole number, and here it is a mistake.
+_KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
+
+
+def _check_kinds(make: Any, values: Any) -> None:
+    """Refuses a value of a file that is not of its option's kind, which the CLI sees to itself."""
+    for option in fields(make) if isinstance(values, dict) else ():
+        kinds, value = _KINDS.get(option.type), values.get(option.name)
+        if kinds is not None and option.name in values and type(value) not in kinds:
+            raise InputError(f"{option.name}: {str(value)[:40]} is not of the right kind.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +158,8 @@ class TrainConfig:
             "view": ViewConfig,
         }
         try:
+            for key, make in {**parts, "": TrainConfig}.items():
+                _check_kinds(make, value.get(key, {}) if key else value)
             built = {key: make(**value[key]) for key, make in parts.items() if key in value}
             return TrainConfig(**{**value, **built})
         except TypeError as error:
