@@ -341,7 +341,7 @@ def test_cache_on_a_full_disk_names_it(
     small_disk(16384)
     command = ("train", scene, "--out", disk.parent / "run", *OPTIONS, "--epochs", 1)
     code, said = call(*command)
-    assert (code, f"{scene / 'cache'}: the image cache needs" in said) == (2, True)
+    assert (code, f"{scene / 'cache'}: the cache needs" in said) == (2, True)
     assert list((scene / "cache").iterdir()) == []
     assert not (disk.parent / "run").exists()
     (disk / "ballast").unlink()
