@@ -44,6 +44,7 @@ paper: $(STAMP)  ## The source paper's experiment on 7-Scenes; LICENCE=accept, G
 	  $(if $(GOOGLENET),--googlenet '$(GOOGLENET)')
 
 bench: $(STAMP)  ## Run the scripts in bench/, one after the other.
+	$(PY) -m pip install --disable-pip-version-check -q -e '.[bench]' -c constraints.txt
 	@set -e; none=yes; for script in bench/*.py; do \
 	  [ -e "$$script" ] || continue; none=no; echo "== $$script"; $(PY) "$$script"; \
 	done; [ $$none = no ] || echo "bench/ holds no script yet"
