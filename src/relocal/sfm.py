@@ -81,7 +81,8 @@ def triangulate(
     """
     import pycolmap
 
-    pycolmap.logging.minloglevel = 1  # warnings; it tells of every image else
+    # Errors only: it tells of every image else, and warns of its own defaults at every step.
+    pycolmap.logging.minloglevel = 2
     config = config or TriangulateConfig()
     scene = scene if isinstance(scene, Scene) else load_scene(scene)
     if scene.folder is None:

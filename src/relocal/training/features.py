@@ -71,9 +71,9 @@ def build_feature_cache(
 
 
 def _stem_maps(backbone: Backbone, images: Tensor) -> Tensor:
-    """Maps in bfloat16, as the cache keeps them, computed as training would compute them."""
+    """Maps in bfloat16, as the cache keeps them, computed in float32, as for an answer."""
     view = images.float().contiguous(memory_format=torch.channels_last)
-    with torch.no_grad(), torch.autocast(view.device.type, torch.bfloat16):
+    with torch.no_grad():
         return backbone.stem(view).to(torch.bfloat16)
 
 
