@@ -112,8 +112,8 @@ def test_a_photo_and_its_features_give_the_same_answer(
     model = run.model()
     images = torch.randint(0, 256, (3, 3, run.camera.height, run.camera.width), dtype=torch.uint8)
     maps = build_feature_cache(model.backbone, images, "some", tmp_path)
-    pixels = predict(model, images, run.camera, run.window, True)
-    cached = predict(model, maps, run.camera, run.window, True)
+    pixels = predict(model, images, run.camera, run.window, "stem")
+    cached = predict(model, maps, run.camera, run.window, "stem")
     spread = float(run.model().position_scale)
     assert (pixels.position - cached.position).norm(dim=-1).max() < 0.05 * spread
 
@@ -121,9 +121,9 @@ def test_a_photo_and_its_features_give_the_same_answer(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"freeze": "none"}, "needs --freeze stem"),
-        ({"freeze": "all"}, "needs --freeze stem"),
-        ({"view": ViewConfig(augment="virtual", jitter=0.0)}, "--view.augment crop or none"),
+        ({"freeze": "none"}, "needs --freeze stem or all"),
+        ({"freeze": "all"}, "with --freeze all needs --view.augment virtual"),
+        ({"view": ViewConfig(augment="virtual", jitter=0.0)}, "with --freeze stem needs --view.augment crop"),
         ({"view": ViewConfig(augment="crop", jitter=0.1)}, "--view.jitter 0"),
     ],
 )

@@ -117,19 +117,18 @@ class Backbone(nn.Module):
         return {k: v for k, v in self.state_dict().items() if k.split(".")[0] in names}
 
     def features(
-        self, image: Float[Tensor, "B _ _ _"], from_stem: bool = False
+        self, image: Float[Tensor, "B _ _ _"], done: Stage = "none"
     ) -> dict[str, Float[Tensor, "B _ _ _"]]:
         """Returns the output of each layer in ``taps`` by name, and the feature map as ``out``.
 
         Args:
-            image: RGB images in 0..255, or what ``stem`` gave for them.
-            from_stem: Whether it is the latter.
+            image: RGB images in 0..255, or what a stage made of them.
+            done: That stage: the stem, or all.
         """
         maps: dict[str, Tensor] = {}
         x = image
-        done = self._stages["stem"] if from_stem else ()
         for name, layer in self.named_children():
-            if name in done:
+            if name in self._stages[done]:
                 continue
             with torch.no_grad() if name in self._frozen else nullcontext():
                 x = layer(x)
@@ -148,6 +147,10 @@ class Backbone(nn.Module):
         for name, layer in self.named_children():
             layer.requires_grad_(name not in self._frozen)
         self.train(self.training)
+
+    def frozen_state(self) -> frozenset[str]:
+        """Names of the weights and statistics that stand still."""
+        return frozenset(k for k in self.state_dict() if k.split(".")[0] in self._frozen)
 
     def _check_stage(self, stage: Stage) -> None:
         if stage not in self._stages:

@@ -46,8 +46,8 @@ class Regressor:
         if camera is None:
             camera, warning = camera_of_photo(source, self.run.photo_camera)
         view = load_view(source, camera, self.run.camera)
-        cells = self.run.config.cache == "features"
-        poses = predict(self.model, view[None], self.run.camera, self.run.window, cells)
+        cached = self.run.config.cached
+        poses = predict(self.model, view[None], self.run.camera, self.run.window, cached)
         pose = poses[0].to(torch.float64).canonical()
         return Estimate(
             pose=pose,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from relocal.backbones import Backbone
+from relocal.backbones import Backbone, Stage
 from relocal.errors import InputError, unknown
 from relocal.pose import ROTATIONS, Pose, mean_quaternion
 from relocal.types import Prediction
@@ -128,15 +128,18 @@ class PoseNet(nn.Module):
                 head.position.bias.zero_()
                 head.rotation.bias.copy_(start)
 
-    def forward(self, image: Float[Tensor, "B _ _ _"], from_stem: bool = False) -> Prediction:
-        """Predicts poses from RGB images in 0..255, or from the maps of the backbone's stem."""
-        maps = self.backbone.features(image, from_stem)
-        pooled = F.adaptive_avg_pool2d(maps["out"], self.grid)
-        main = self._prediction(*self.head(pooled.flatten(1)))
+    def forward(self, image: Float[Tensor, "B _ _ _"], done: Stage = "none") -> Prediction:
+        """Predicts poses from RGB images in 0..255, or from what a stage of the backbone made."""
+        maps = self.backbone.features(image, done)
+        main = self._prediction(*self.head(self.pool(maps["out"]).flatten(1)))
         if self.training:
             pairs = zip(self.inner_layers, self.auxiliary, strict=True)
             main.auxiliary = tuple(self._prediction(*head(maps[name])) for name, head in pairs)
         return main
+
+    def pool(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C r c"]:
+        """What the head sees of a feature map; the same again when it is given that."""
+        return F.adaptive_avg_pool2d(maps, self.grid)
 
     def _prediction(self, position: Tensor, rotation: Tensor) -> Prediction:
         position = self.position_mean + self.position_scale * position

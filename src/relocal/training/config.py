@@ -51,6 +51,8 @@ class ViewConfig:
     """Largest turn of the virtual camera about each of its axes."""
     jitter: float = 0.3
     """Largest change of brightness, contrast and saturation, as a factor of 1 ± this."""
+    kept: int = 8
+    """Views of a photo that are kept, the first without a turn (--freeze all --cache features)."""
 
     def __post_init__(self) -> None:
         if self.input_px < 32:
@@ -59,6 +61,8 @@ class ViewConfig:
             raise InputError(f"--view.margin: must be in [1, 4], not {self.margin}.")
         if not 0 <= self.jitter < 1:
             raise InputError(f"--view.jitter: must be in [0, 1), not {self.jitter}.")
+        if not 1 <= self.kept <= 1000:
+            raise InputError(f"--view.kept: must be 1 to 1000, not {self.kept}.")
         if not 0 <= self.turn_deg < 45:
             raise InputError(f"--view.turn-deg: must be in [0, 45), not {self.turn_deg}.")
         _check_words(self, "view.", {"shape": Shape, "augment": Augment})
@@ -89,8 +93,10 @@ class TrainConfig:
     freeze: Stage = "none"
     """Part of the backbone that is not trained: nothing, its stem, all."""
     cache: Cache = "images"
-    """What is kept of each photo: its pixels, or the features of a frozen stem, from which windows
-    are then cropped: twice as fast (--preset frozen_stem)."""
+    """What is kept of each photo: its pixels, or the features of what is frozen. Of a frozen stem
+    they are its map, from which windows are cropped: twice as fast (--preset frozen_stem). Of a
+    backbone frozen whole they are what the head sees of a few views: seconds instead of minutes
+    (--preset frozen)."""
     validate: bool = False
     """Hold out validation blocks (15 %) of the training images, to choose settings by."""
     seed: int = 0
@@ -131,13 +137,24 @@ class TrainConfig:
         if self.model.name not in MODELS:
             raise unknown("--model", self.model.name, MODELS)
 
+    @property
+    def cached(self) -> Stage:
+        """The part of the backbone that has looked at what is kept of each photo."""
+        return self.freeze if self.cache == "features" else "none"
+
     def _check_features(self) -> None:
-        """Features of a stem cannot be turned or jittered any more, and must not change."""
-        if self.freeze != "stem":
-            raise InputError("--cache features: needs --freeze stem.")
-        if self.view.augment == "virtual" or self.view.jitter != 0:
+        """Features must not change, and those of a stem cannot be turned or jittered any more."""
+        if self.freeze == "none":
+            raise InputError("--cache features: needs --freeze stem or all.")
+        if self.freeze == "stem" and (self.view.augment == "virtual" or self.view.jitter != 0):
             raise InputError(
-                "--cache features: needs --view.augment crop or none, and --view.jitter 0."
+                "--cache features: with --freeze stem needs --view.augment crop or none, and "
+                "--view.jitter 0."
+            )
+        if self.freeze == "all" and (self.view.augment == "crop" or self.model.auxiliary):
+            raise InputError(
+                "--cache features: with --freeze all needs --view.augment virtual or none, and no "
+                "--model.auxiliary."
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -179,4 +196,6 @@ PRESETS: dict[str, TrainConfig] = {
     "frozen_stem": TrainConfig(
         freeze="stem", cache="features", view=ViewConfig(augment="crop", jitter=0.0)
     ),
+    # The quickest: ImageNet's features as they are, and only the regressor learns.
+    "frozen": TrainConfig(freeze="all", cache="features"),
 }

@@ -8,15 +8,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from relocal.backbones import STEM_STRIDE, Backbone
+from relocal.backbones import STEM_STRIDE
 from relocal.errors import InputError
 from relocal.images import build_cache, cache_name, training_camera
 from relocal.pose import mean_quaternion
 from relocal.scene import Scene, block_split
 from relocal.training.config import TrainConfig
-from relocal.training.features import build_feature_cache, central_cells, random_cells
+from relocal.models import PoseNet
+from relocal.training.features import (
+    build_feature_cache,
+    build_view_cache,
+    central_cells,
+    random_cells,
+)
+from relocal.training.points import PointSampler
 from relocal.training.run import Run
-from relocal.training.views import augmented_view, expanded, input_camera
+from relocal.training.views import augmented_view, expanded, input_camera, turned_poses
 from relocal.types import Target
 
 VALIDATION_BLOCK, VALIDATION_EVERY, VALIDATION_GAP = 40, 7, 5
@@ -25,22 +32,39 @@ Report = Callable[[int, int, str], None]
 
 
 class TrainingData:
-    """The training images in memory, and how batches are drawn from them."""
+    """The training images in memory, and how batches are drawn from them.
+
+    Args:
+        scene: The scene.
+        config: Every option.
+        model: The network, of which a frozen part looks at the images now.
+        report: Called with images done, images in all, and what is being done.
+        every_image: Also read the images that are not trained on, for predictions later.
+    """
 
     def __init__(
-        self, scene: Scene, config: TrainConfig, backbone: Backbone, report: Report
+        self,
+        scene: Scene,
+        config: TrainConfig,
+        model: PoseNet,
+        report: Report,
+        every_image: bool = False,
     ) -> None:
         self.scene, self.config = scene, config
         every = scene.indices("train")
         self.photo_camera = scene.camera(int(torch.mode(scene.camera_index[every]).values))
         short_side = round(config.view.input_px * config.view.margin)
         self.camera = training_camera(self.photo_camera, short_side)
-        self.cells = config.cache == "features"
-        self.window = input_camera(self.camera, config.view, STEM_STRIDE if self.cells else 1)
+        cell_px = STEM_STRIDE if config.cached == "stem" else 1
+        self.window = input_camera(self.camera, config.view, cell_px)
         self.train, self.validation = split_validation(scene, every, config.validate)
         self.depth = _depth(scene, config)
         self.poses = scene.poses.canonical()
+        self.points: PointSampler | None = None
+        if scene.points is not None and needs_points(build_loss(config.loss)):
+            self.points = PointSampler(scene.points, len(scene), self.train)
         used = torch.cat([self.train, self.validation])
+        used = torch.arange(len(scene)) if every_image else used
         files = [scene.path(i) for i in used.tolist()]
         cameras = [scene.camera(i) for i in used.tolist()]
         folder = scene.cache_folder()
@@ -51,19 +75,35 @@ class TrainingData:
             folder,
             lambda done, total: report(done, total, "reading images"),
         )
-        if self.cells:
-            self.images = build_feature_cache(
-                backbone,
-                self.images,
-                cache_name(files, cameras, self.camera, folder),
-                folder,
-                lambda done, total: report(done, total, "computing features of the stem"),
+        self.turns: Tensor | None = None
+        if config.cached != "none":
+            name = cache_name(files, cameras, self.camera, folder)
+            self._keep_features(
+                model, name, folder, lambda *done: report(*done, "computing features")
             )
         # The cache holds the used images only: row[i] is where image i lies in it.
         self.row = torch.full((len(scene),), -1).scatter(0, used, torch.arange(len(used)))
         self.hemisphere = mean_quaternion(self.poses.quaternion[self.train]).float()
         self.batch_size = min(config.batch_size, len(self.train))
         self.steps_per_epoch = len(self.train) // self.batch_size
+
+    def _keep_features(
+        self, model: PoseNet, name: str, folder: Path, progress: Callable[[int, int], None]
+    ) -> None:
+        """Puts features in the images' place."""
+        if self.config.cached == "stem":
+            self.images = build_feature_cache(model.backbone, self.images, name, folder, progress)
+            return
+        self.images, self.turns = build_view_cache(
+            model.backbone,
+            model.pool,
+            self.images,
+            (self.camera, self.window),
+            self.config.view,
+            name,
+            folder,
+            progress,
+        )
 
     def run(self, out: Path) -> Run:
         """What the run must remember of the scene."""
@@ -94,24 +134,33 @@ class TrainingData:
         self, index: Int[Tensor, " b"], generator: torch.Generator, device: torch.device
     ) -> tuple[Float[Tensor, "b c h w"], Target]:
         """Augmented images, or windows of feature maps, and their labels."""
-        images = self.images[self.row[index]].to(device)
-        poses = self.poses[index].to(torch.float32).to(device)
-        if self.cells and self.config.view.augment == "crop":
-            view, cameras = random_cells(images, self.camera, self.window, generator)
-        elif self.cells:
-            view = central_cells(images, self.camera, self.window)
-            cameras = expanded(self.window, len(images))
+        row, poses = self.row[index], self.poses[index].to(torch.float32)
+        cameras = expanded(self.window, len(index))
+        if self.turns is not None:
+            kept = torch.randint(self.turns.shape[1], (len(index),), generator=generator)
+            view, poses = self.images[row, kept].float(), turned_poses(poses, self.turns[row, kept])
+        elif self.config.cached == "stem" and self.config.view.augment == "crop":
+            view, cameras = random_cells(self.images[row], self.camera, self.window, generator)
+        elif self.config.cached == "stem":
+            view = central_cells(self.images[row], self.camera, self.window)
         else:
+            images, poses = self.images[row].to(device), poses.to(device)
             view, poses, cameras = augmented_view(
                 images, poses, self.camera, self.window, self.config.view, generator
             )
+        poses, cameras = poses.to("cpu"), cameras.to("cpu")
+        points, visible = None, None
+        if self.points is not None:
+            points, visible = self.points.draw(index, poses, cameras, generator)
         target = Target(
-            pose=poses,
+            pose=poses.to(device),
             camera=cameras.to(device),
             hemisphere=self.hemisphere.to(device),
             depth=None if self.depth is None else self.depth.to(device, torch.float32),
+            points=None if points is None else points.to(device),
+            visible=None if visible is None else visible.to(device),
         )
-        return view, target
+        return view.to(device), target
 
 
 def split_validation(

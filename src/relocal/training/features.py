@@ -1,14 +1,20 @@
-"""The feature cache: a frozen stem looks at each photo once, and windows are cropped from its map.
+"""The feature cache: what is frozen looks at each photo once.
 
-A window of the map is not quite the map of the window: near its border the convolutions have seen
-what lies outside. So a run that was trained this way is asked this way, too: the stem sees the
-whole training camera, and the window is cut from its map.
+Of a frozen stem the map is kept, and windows are cropped from it. A window of the map is not quite
+the map of the window: near its border the convolutions have seen what lies outside. So a run that
+was trained this way is asked this way, too: the stem sees the whole training camera, and the window
+is cut from its map.
+
+Of a backbone that is frozen whole, the pooled maps of a few views of each photo are kept, each with
+the turn of its virtual camera.
 """
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +25,13 @@ from torch import Generator, Tensor
 from relocal.backbones import STEM_STRIDE, Backbone
 from relocal.camera import Camera
 from relocal.images import check_space
+from relocal.training.config import ViewConfig
+from relocal.training.views import central_view, draw_turns, jittered, turned_view
 
 _BATCH = 32
+_VIEW_SEED = 0  # the views that are kept do not depend on a run's seed
+
+Progress = Callable[[int, int], None]
 
 
 def build_feature_cache(
@@ -28,7 +39,7 @@ def build_feature_cache(
     images: UInt8[Tensor, "N 3 H W"],
     name: str,
     folder: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> BFloat16[Tensor, "N c h w"]:
     """The stem's maps of cached images, in a memory-mapped file, or that file again.
 
@@ -46,41 +57,98 @@ def build_feature_cache(
         InputError: If the backbone has no stem, or the disk is too full.
     """
     backbone = backbone.eval()
-    first = _stem_maps(backbone, images[:1])
-    shape = (len(images), first.shape[2], first.shape[3], first.shape[1])
-    path = folder / f"{name}-{_stem_digest(backbone)}.npy"
+    path = folder / f"{name}-{_digest(backbone.stem_state())}.npy"
+
+    def look(rows: slice) -> Tensor:
+        view = images[rows].float().contiguous(memory_format=torch.channels_last)
+        return backbone.stem(view).permute(0, 2, 3, 1)
+
+    return _kept(path, len(images), look, progress).permute(0, 3, 1, 2)
+
+
+def build_view_cache(
+    backbone: Backbone,
+    pool: Callable[[Tensor], Tensor],
+    images: UInt8[Tensor, "N 3 H W"],
+    cameras: tuple[Camera, Camera],
+    config: ViewConfig,
+    name: str,
+    folder: Path,
+    progress: Progress = lambda done, total: None,
+) -> tuple[BFloat16[Tensor, "N K C r c"], Float[Tensor, "N K 3"]]:
+    """What a head sees of K views of each image, in a memory-mapped file, or that file again.
+
+    Args:
+        backbone: The backbone.
+        pool: What the head makes of its map.
+        images: Images of the training camera.
+        cameras: The training camera, and its window that the network sees.
+        config: How many views, and what is varied between them.
+        name: What identifies the images: the name of their own cache.
+        folder: Where caches are kept.
+        progress: Called with the number of images done and of all.
+
+    Returns:
+        The pooled maps, and the rotation vector, old_from_new, of each view's virtual camera. The
+        first view has neither turn nor jitter.
+    """
+    backbone = backbone.eval()
+    kept = config.kept if config.augment == "virtual" else 1
+    generator = torch.Generator().manual_seed(_VIEW_SEED)
+    turns = draw_turns(len(images) * kept, config, generator).view(-1, kept, 3)
+    turns[:, 0] = 0
+    about = [asdict(config), cameras[1].to_json(), list(pool(torch.zeros(1, 1, 9, 9)).shape)]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{_digest(backbone.state_dict())}-{digest}.npy"
+
+    def look(rows: slice) -> Tensor:
+        batch = images[rows]
+        views = [central_view(batch, cameras[1])]
+        for k in range(1, kept):
+            view = turned_view(batch, turns[rows, k], *cameras)
+            # Seeded by the place, so that a photo's views are the same whatever came before.
+            place = torch.Generator().manual_seed(k * len(images) + rows.start)
+            views.append(jittered(view, config.jitter, place) if config.jitter else view)
+        return torch.stack([pool(backbone(view)) for view in views], dim=1)
+
+    return _kept(path, len(images), look, progress), turns
+
+
+def _kept(
+    path: Path, count: int, look: Callable[[slice], Tensor], progress: Progress
+) -> BFloat16[Tensor, "N ..."]:
+    """Rows that ``look`` computes, kept as bfloat16 in a file; that file where it is there.
+
+    They are computed in float32, as for an answer.
+    """
     if not path.exists():
-        check_space(folder, 2 * int(np.prod(shape)))
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
+        with torch.no_grad():
+            shape = (count, *look(slice(0, 1)).shape[1:])
+        check_space(path.parent, 2 * int(np.prod(shape)))
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
         os.close(handle)
         partial = Path(temporary)
         try:
             array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint16, shape=shape)
-            for start in range(0, len(images), _BATCH):
-                maps = _stem_maps(backbone, images[start : start + _BATCH])
-                bits = maps.permute(0, 2, 3, 1).contiguous().view(torch.uint16)
-                array[start : start + _BATCH] = bits.numpy()
-                progress(min(start + _BATCH, len(images)), len(images))
+            for start in range(0, count, _BATCH):
+                rows = slice(start, min(start + _BATCH, count))
+                with torch.no_grad():
+                    values = look(rows).to(torch.bfloat16).contiguous()
+                array[rows] = values.view(torch.uint16).numpy()
+                progress(rows.stop, count)
             array.flush()
             partial.chmod(0o644)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     mapped = np.load(path, mmap_mode="c", allow_pickle=False)
-    return torch.from_numpy(mapped).view(torch.bfloat16).permute(0, 3, 1, 2)
+    return torch.from_numpy(mapped).view(torch.bfloat16)
 
 
-def _stem_maps(backbone: Backbone, images: Tensor) -> Tensor:
-    """Maps in bfloat16, as the cache keeps them, computed in float32, as for an answer."""
-    view = images.float().contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        return backbone.stem(view).to(torch.bfloat16)
-
-
-def _stem_digest(backbone: Backbone) -> str:
-    """What the maps depend on beside the images: the layers of the stem and their weights."""
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """What features depend on beside the images: the layers and their weights."""
     digest = hashlib.sha256()
-    for name, value in backbone.stem_state().items():
+    for name, value in state.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from relocal.backbones import Stage
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.losses import build_loss, check_rotation, needs_depth
@@ -28,6 +28,7 @@ from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
 from relocal.training.data import Report, TrainingData
 from relocal.training.features import central_cells
+from relocal.training.progress import check_finite, epoch_row, errors_row, progress_line
 from relocal.training.run import Run, build_model, channels_last
 from relocal.training.views import central_view
 from relocal.types import Prediction, Target
@@ -85,7 +86,7 @@ def train(
     loss = build_loss(config.loss)
     check_rotation(loss, config.model.rotation)
     model = build_model(config)
-    data = TrainingData(scene, config, model.backbone, report)
+    data = TrainingData(scene, config, model, report)
     if needs_depth(loss) and data.depth is None:
         raise InputError(
             f"--loss {config.loss.name} uses the scene's depth, and {scene.name} has no map "
@@ -96,7 +97,9 @@ def train(
     with files.locked(out) if fabric.is_global_zero else nullcontext():
         if fabric.is_global_zero:
             files.begin(run, scene)
-        fit(fabric, model, loss, data, out, report)
+        ema, _ = fit(fabric, model, loss, data, out, report)
+        if fabric.is_global_zero:
+            finish(out, ema, loss)
     return run
 
 
@@ -105,16 +108,35 @@ def _quiet(done: int, total: int, text: str) -> None:
 
 
 def fit(
-    fabric: Any, model: PoseNet, loss: nn.Module, data: TrainingData, out: Path, report: Report
-) -> None:
-    """The loop: every epoch a fresh order, then a checkpoint, so that any kill costs one epoch."""
+    fabric: Any,
+    model: PoseNet,
+    loss: nn.Module,
+    data: TrainingData,
+    out: Path | None,
+    report: Report,
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The loop: every epoch a fresh order, then a checkpoint, so that any kill costs one epoch.
+
+    Args:
+        fabric: Lightning Fabric, launched and seeded.
+        model: The network as it starts; it is trained in place.
+        loss: The loss.
+        data: The training images.
+        out: Folder of the run; None keeps nothing on disk.
+        report: Called with steps done, steps in all and a line of progress.
+
+    Returns:
+        The averaged weights, and a row an epoch of what was measured.
+    """
     config = data.config
     model.backbone.freeze(config.freeze)
     model = channels_last(model)
     optimizer = build_optimizer(model, loss, config)
     ema = {key: value.clone() for key, value in model.state_dict().items()}
-    start = load_checkpoint(out / files.CHECKPOINT, model, loss, optimizer, ema)
-    files.keep_rows(out / files.METRICS, start)
+    start, measured = 0, list[dict[str, Any]]()
+    if out is not None:
+        start = load_checkpoint(out / files.CHECKPOINT, model, loss, optimizer, ema)
+        files.keep_rows(out / files.METRICS, start)
     loss = loss.to(fabric.device)
     network, optimizer = fabric.setup(model, optimizer)
     ema = {key: value.to(fabric.device) for key, value in ema.items()}
@@ -130,10 +152,10 @@ def fit(
         for step, index in enumerate(data.batches(generator, fabric), start=epoch * steps):
             set_learning_rate(optimizer, step / total, config.warmup)
             images, target = data.batch(index, generator, fabric.device)
-            prediction = network(images, data.cells)
+            prediction = network(images, config.cached)
             values = batch_loss(loss, prediction, target, step / total)
             mean = values.mean()
-            check_finite(mean, data, index, out)
+            check_finite(values, loss, prediction, target, step / total, data, index)
             fabric.backward(mean)
             reduce_loss_gradients(fabric, loss)
             optimizer.step()
@@ -145,12 +167,12 @@ def fit(
         row = epoch_row(epoch, rows, data, time.perf_counter() - began)
         if config.validate:
             row |= validation_row(model, ema, data, fabric.device)
-        if fabric.is_global_zero:
+        measured.append(row)
+        if out is not None and fabric.is_global_zero:
             files.append_row(out / files.METRICS, row)
             save_checkpoint(out / files.CHECKPOINT, epoch + 1, model, loss, optimizer, ema)
         fabric.barrier()
-    if fabric.is_global_zero:
-        finish(out, ema, loss)
+    return ema, measured
 
 
 def batch_loss(
@@ -189,15 +211,17 @@ def set_learning_rate(optimizer: Any, progress: float, warmup: float) -> None:
 
 
 @torch.no_grad()
-def update_average(ema: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
+def update_average(ema: dict[str, Tensor], model: PoseNet, decay: float, step: int) -> None:
     """Moves the averaged weights towards the present ones, faster at the start."""
     decay = min(decay, (1 + step) / (10 + step))
-    state = model.state_dict()
-    floats = [key for key, value in state.items() if value.is_floating_point()]
-    for key in floats:
-        ema[key].lerp_(state[key], 1 - decay)
-    for key in state.keys() - set(floats):
-        ema[key].copy_(state[key])
+    still = {f"backbone.{key}" for key in model.backbone.frozen_state()}
+    for key, value in model.state_dict().items():
+        if key in still:
+            continue
+        if value.is_floating_point():
+            ema[key].lerp_(value, 1 - decay)
+        else:
+            ema[key].copy_(value)
 
 
 def reduce_loss_gradients(fabric: Any, loss: nn.Module) -> None:
@@ -208,65 +232,6 @@ def reduce_loss_gradients(fabric: Any, loss: nn.Module) -> None:
                 parameter.grad = fabric.all_reduce(parameter.grad, reduce_op="mean")
 
 
-def check_finite(mean: Tensor, data: TrainingData, index: Tensor, out: Path) -> None:
-    """Stops at a loss that is no number, and names the batch."""
-    if not bool(torch.isfinite(mean)):
-        names = [data.scene.images[i] for i in index.tolist()]
-        raise InputError(
-            f"--loss {data.config.loss.name}: the loss is {float(mean.detach())} on a batch with "
-            f"{names[0]}. Look at these images and poses, or remove {out} and lower --lr."
-        )
-
-
-def errors_row(
-    mean: Tensor, prediction: Prediction, target: Target
-) -> tuple[float, Tensor, Tensor]:
-    """Loss and errors of a batch, for the progress line."""
-    with torch.no_grad():
-        pose = prediction.pose()
-        return (
-            float(mean),
-            position_error(pose, target.pose),
-            rotation_error_deg(pose, target.pose),
-        )
-
-
-def _medians(rows: list[tuple[float, Tensor, Tensor]]) -> tuple[float, float]:
-    return (
-        median(torch.cat([row[1] for row in rows]).cpu().numpy()),
-        median(torch.cat([row[2] for row in rows]).cpu().numpy()),
-    )
-
-
-def progress_line(
-    epoch: int, data: TrainingData, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
-) -> str:
-    """Epoch, loss, median errors of the latest training batches, and speed; fits a terminal."""
-    position, rotation = _medians(rows[-20:])
-    return (
-        f"epoch {epoch + 1}/{data.config.epochs} loss {rows[-1][0]:.3f} "
-        f"train {position:.3f} {data.scene.unit} {rotation:.1f}° {images_per_s:.0f} img/s"
-    )
-
-
-def epoch_row(
-    epoch: int,
-    rows: list[tuple[float, Tensor, Tensor]],
-    data: TrainingData,
-    seconds: float,
-) -> dict[str, Any]:
-    """The row of ``metrics.jsonl``; its training medians are of augmented images."""
-    position, rotation = _medians(rows)
-    return {
-        "epoch": epoch + 1,
-        "loss": float(np.mean([row[0] for row in rows])),
-        "train_position": position,
-        "train_rotation_deg": rotation,
-        "images_per_s": data.steps_per_epoch * data.batch_size / seconds,
-        "seconds": seconds,
-    }
-
-
 def validation_row(
     model: PoseNet, ema: dict[str, Tensor], data: TrainingData, device: torch.device
 ) -> dict[str, float]:
@@ -274,7 +239,7 @@ def validation_row(
     kept = {key: value.clone() for key, value in model.state_dict().items()}
     model.load_state_dict(ema)
     images = data.images[data.row[data.validation]]
-    poses = predict(model, images, data.camera, data.window, data.cells, device)
+    poses = predict(model, images, data.camera, data.window, data.config.cached, device)
     model.load_state_dict(kept)
     truth = data.poses[data.validation].to(torch.float32)
     return {
@@ -289,17 +254,17 @@ def predict(
     images: Tensor,
     camera: Camera,
     window: Camera,
-    cells: bool = False,
+    cached: Stage = "none",
     device: torch.device | str = "cpu",
 ) -> Pose:
     """Poses (n,) of images, in float32, on the CPU.
 
     Args:
         model: The network.
-        images: Images of the training camera, uint8, or their maps of the stem, bfloat16.
+        images: Images of the training camera, uint8, or their features as they are cached.
         camera: The training camera.
         window: Its part that the network sees.
-        cells: Whether the network was trained on windows of the stem's maps.
+        cached: The part of the backbone whose features the network was trained on.
         device: Where the network is.
     """
     was_training = model.training
@@ -307,11 +272,14 @@ def predict(
     poses: list[Pose] = []
     for batch in images.split(_EVALUATION_BATCH):
         batch = batch.to(device)
-        if cells:
-            maps = batch if batch.dtype == torch.bfloat16 else model.backbone.stem(batch.float())
-            prediction = model(central_cells(maps, camera, window), True)
-        else:
+        pixels = batch.dtype == torch.uint8
+        if cached == "stem":
+            maps = model.backbone.stem(batch.float()) if pixels else batch
+            prediction = model(central_cells(maps, camera, window), "stem")
+        elif pixels:
             prediction = model(central_view(batch, window))
+        else:
+            prediction = model(batch[:, 0].float(), "all")  # the view that did not turn
         poses.append(prediction.pose().to("cpu"))
     model.train(was_training)
     return Pose(torch.cat([p.position for p in poses]), torch.cat([p.quaternion for p in poses]))

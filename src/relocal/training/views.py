@@ -67,34 +67,42 @@ def augmented_view(
         Images in 0..255, poses (B,), and the cameras (B,) that saw them.
     """
     if config.augment == "virtual":
-        view, poses, cameras = _virtual_camera(images, poses, camera, window, config, generator)
+        turns = draw_turns(len(images), config, generator).to(images.device)
+        view, poses = turned_view(images, turns, camera, window), turned_poses(poses, turns)
+        cameras = expanded(window, len(images))
     elif config.augment == "crop":
         view, cameras = _random_crop(images, camera, window, generator)
     else:
         view, cameras = central_view(images, window), expanded(window, len(images))
     if config.jitter > 0:
-        view = _jitter(view, config.jitter, generator)
+        view = jittered(view, config.jitter, generator)
     return view.contiguous(memory_format=torch.channels_last), poses, cameras
 
 
-def _virtual_camera(
-    images: Tensor,
-    poses: Pose,
-    camera: Camera,
-    window: Camera,
-    config: ViewConfig,
-    generator: Generator,
-) -> tuple[Tensor, Pose, Camera]:
-    device, count = images.device, len(images)
+def draw_turns(count: int, config: ViewConfig, generator: Generator) -> Float[Tensor, "n 3"]:
+    """Rotation vectors of virtual cameras, old_from_new, on the CPU."""
     limit = math.radians(config.turn_deg)
-    turn = _uniform((count, 3), -limit, limit, generator, device)
-    old_from_new = Pose(torch.zeros_like(turn), quaternion_exp(turn / 2))
+    return _uniform((count, 3), -limit, limit, generator, torch.device("cpu"))
+
+
+def turned_poses(poses: Pose, turns: Float[Tensor, "*batch 3"]) -> Pose:
+    """The poses of cameras that turned on the spot."""
+    turns = turns.to(poses.position)
+    return poses @ Pose(torch.zeros_like(turns), quaternion_exp(turns / 2))
+
+
+def turned_view(
+    images: UInt8[Tensor, "B 3 H W"], turns: Float[Tensor, "B 3"], camera: Camera, window: Camera
+) -> Float[Tensor, "B 3 h w"]:
+    """What ``window`` would have seen of images of ``camera``, had the camera turned."""
+    device = images.device
     rays = window.to(device).unproject(_pixel_centres(window, device)).float()
+    turn = Pose(torch.zeros_like(turns), quaternion_exp(turns / 2)).rotation
     # The homography of a turn on the spot: K R applied to the rays of the turned camera.
-    homography = camera.matrix().to(rays) @ old_from_new.rotation  # (B, 3, 3)
+    homography = camera.matrix().to(rays) @ turn  # (B, 3, 3)
     seen = rays.flatten(0, 1) @ homography.mT  # (B, h w, 3)
     pixels = (seen[..., :2] / seen[..., 2:]).unflatten(1, (window.height, window.width))
-    return _sample(images, pixels), poses @ old_from_new, expanded(window, count)
+    return _sample(images, pixels)
 
 
 def _random_crop(
@@ -119,7 +127,9 @@ def _sample(images: Tensor, pixels: Tensor) -> Tensor:
     )
 
 
-def _jitter(images: Tensor, amount: float, generator: Generator) -> Tensor:
+def jittered(
+    images: Float[Tensor, "B 3 h w"], amount: float, generator: Generator
+) -> Float[Tensor, "B 3 h w"]:
     """Random brightness, contrast and saturation, one factor each an image."""
     factors = _uniform((3, len(images), 1, 1, 1), 1 - amount, 1 + amount, generator, images.device)
     brightness, contrast, saturation = factors
