@@ -251,9 +251,12 @@ def quaternion_exp(half: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]
     return torch.cat([angle.cos(), half * ratio], dim=-1)
 
 
-def quaternion_log(q: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
-    """Half rotation vectors of unit quaternions, at most π/2 long; q and -q give the same."""
-    q = in_hemisphere(q)
+def quaternion_log(q: Float[Tensor, "*batch 4"], signed: bool = False) -> Float[Tensor, "*batch 3"]:
+    """Half rotation vectors of unit quaternions, at most π/2 long; q and -q give the same.
+
+    ``signed`` keeps the sign: at most π long, and what ``quaternion_exp`` takes back to q itself.
+    """
+    q = q if signed else in_hemisphere(q)
     sine = safe_norm(q[..., 1:])[..., None]
     # angle / sine is 1 at zero, where both vanish.
     ratio = torch.where(sine > 0, torch.atan2(sine, q[..., :1]) / sine.clamp(min=1e-30), 1.0)

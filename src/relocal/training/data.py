@@ -11,6 +11,7 @@ from torch import Tensor
 from relocal.backbones import STEM_STRIDE
 from relocal.errors import InputError
 from relocal.images import build_cache, cache_name, training_camera
+from relocal.losses import build_loss, takes_points
 from relocal.pose import mean_quaternion
 from relocal.scene import Scene, block_split
 from relocal.training.config import TrainConfig
@@ -61,7 +62,7 @@ class TrainingData:
         self.depth = _depth(scene, config)
         self.poses = scene.poses.canonical()
         self.points: PointSampler | None = None
-        if scene.points is not None and needs_points(build_loss(config.loss)):
+        if scene.points is not None and takes_points(build_loss(config.loss)):
             self.points = PointSampler(scene.points, len(scene), self.train)
         used = torch.cat([self.train, self.validation])
         used = torch.arange(len(scene)) if every_image else used

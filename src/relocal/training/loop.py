@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from relocal.backbones import Stage
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.losses import build_loss, check_rotation, needs_depth
+from relocal.losses import build_loss, check_rotation, check_scene
 from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
@@ -87,11 +87,8 @@ def train(
     check_rotation(loss, config.model.rotation)
     model = build_model(config)
     data = TrainingData(scene, config, model, report)
-    if needs_depth(loss) and data.depth is None:
-        raise InputError(
-            f"--loss {config.loss.name} uses the scene's depth, and {scene.name} has no map "
-            "points: give its median depth with --loss.depth."
-        )
+    has_points = scene.points is not None
+    check_scene(loss, config.loss.name, scene.name, data.depth, has_points)
     model.fit_statistics(data.poses[data.train].to(torch.float32))
     run = data.run(out)
     with files.locked(out) if fabric.is_global_zero else nullcontext():
