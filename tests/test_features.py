@@ -123,7 +123,10 @@ def test_a_photo_and_its_features_give_the_same_answer(
     [
         ({"freeze": "none"}, "needs --freeze stem or all"),
         ({"freeze": "all"}, "with --freeze all needs --view.augment virtual"),
-        ({"view": ViewConfig(augment="virtual", jitter=0.0)}, "with --freeze stem needs --view.augment crop"),
+        (
+            {"view": ViewConfig(augment="virtual", jitter=0.0)},
+            "with --freeze stem needs --view.augment crop",
+        ),
         ({"view": ViewConfig(augment="crop", jitter=0.1)}, "--view.jitter 0"),
     ],
 )

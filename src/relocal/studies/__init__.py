@@ -1,1 +1,7 @@
-"""Studies: losses on the same scenes with several seeds, and what may be said of them."""
+"""The loss study: the source paper's experiment with seeds, intervals and a validation split."""
+
+from relocal.studies.config import StudyConfig
+from relocal.studies.results import MethodErrors, SceneErrors, Study, load_study
+from relocal.studies.running import study
+
+__all__ = ["MethodErrors", "SceneErrors", "Study", "StudyConfig", "load_study", "study"]

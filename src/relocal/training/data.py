@@ -12,10 +12,10 @@ from relocal.backbones import STEM_STRIDE
 from relocal.errors import InputError
 from relocal.images import build_cache, cache_name, training_camera
 from relocal.losses import build_loss, takes_points
+from relocal.models import PoseNet
 from relocal.pose import mean_quaternion
 from relocal.scene import Scene, block_split
 from relocal.training.config import TrainConfig
-from relocal.models import PoseNet
 from relocal.training.features import (
     build_feature_cache,
     build_view_cache,

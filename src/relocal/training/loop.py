@@ -61,13 +61,43 @@ def train(
     Raises:
         InputError: If an option cannot be used with this scene, or ``out`` cannot be written.
     """
+    out = Path(out)
+    scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
+    config = _resolve(config, out, resume)
+    fabric, model, loss, data = prepare(scene, config, report)
+    if not fabric.is_global_zero:
+        report = _quiet
+    run = data.run(out)
+    with files.locked(out) if fabric.is_global_zero else nullcontext():
+        if fabric.is_global_zero:
+            files.begin(run, scene)
+        ema, _ = fit(fabric, model, loss, data, out, report)
+        if fabric.is_global_zero:
+            finish(out, ema, loss)
+    return run
+
+
+def prepare(
+    scene: Scene, config: TrainConfig, report: Report, every_image: bool = False
+) -> tuple[Any, PoseNet, nn.Module, TrainingData]:
+    """All that a training starts from; what is quick to refuse is refused before images are read.
+
+    Args:
+        scene: The scene.
+        config: Every option, with a precision.
+        report: Called with images done, images in all, and what is being done.
+        every_image: Also read the images that are not trained on.
+
+    Returns:
+        Lightning Fabric, launched and seeded; the network and the loss as they start; the data.
+
+    Raises:
+        InputError: If an option cannot be used with this scene.
+    """
     from lightning_fabric import Fabric
 
     # It would announce the precision, which config.json says.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    out = Path(out)
-    scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
-    config = _resolve(config, out, resume)
     try:
         fabric = Fabric(
             accelerator=config.accelerator,
@@ -78,26 +108,17 @@ def train(
     except (RuntimeError, ValueError) as error:
         raise InputError(f"--accelerator {config.accelerator}: {error}") from error
     fabric.launch()
-    if not fabric.is_global_zero:
-        report = _quiet
     keep_freed_memory()
     fabric.seed_everything(config.seed, verbose=False)
-    # First what is quick to refuse, then the images.
     loss = build_loss(config.loss)
     check_rotation(loss, config.model.rotation)
     model = build_model(config)
-    data = TrainingData(scene, config, model, report)
+    report = report if fabric.is_global_zero else _quiet
+    data = TrainingData(scene, config, model, report, every_image)
     has_points = scene.points is not None
     check_scene(loss, config.loss.name, scene.name, data.depth, has_points)
     model.fit_statistics(data.poses[data.train].to(torch.float32))
-    run = data.run(out)
-    with files.locked(out) if fabric.is_global_zero else nullcontext():
-        if fabric.is_global_zero:
-            files.begin(run, scene)
-        ema, _ = fit(fabric, model, loss, data, out, report)
-        if fabric.is_global_zero:
-            finish(out, ema, loss)
-    return run
+    return fabric, model, loss, data
 
 
 def _quiet(done: int, total: int, text: str) -> None:
@@ -292,15 +313,16 @@ def _resolve(config: TrainConfig | None, out: Path, resume: bool) -> TrainConfig
         if resume:
             raise InputError(f"{out}: there is no run to go on with; leave out --resume.")
         check_new(out)
-        return _with_precision(config or TrainConfig())
+        return with_precision(config or TrainConfig())
     if not resume:
         raise InputError(f"{out}: holds an unfinished run; go on with --resume, or remove it.")
-    if config is not None and _with_precision(config) != old:
+    if config is not None and with_precision(config) != old:
         raise InputError(f"{out}: --resume goes on with the options of {stored}; give no others.")
     return old
 
 
-def _with_precision(config: TrainConfig) -> TrainConfig:
+def with_precision(config: TrainConfig) -> TrainConfig:
+    """The same options, with the precision that ``auto`` means on this machine."""
     if config.precision != "auto":
         return config
     on_gpu = config.accelerator == "cuda" or (

@@ -13,6 +13,7 @@ from relocal.pose import position_error, rotation_error_deg
 from relocal.training.data import TrainingData
 from relocal.types import Prediction, Target
 
+
 def errors_row(
     mean: Tensor, prediction: Prediction, target: Target
 ) -> tuple[float, Tensor, Tensor]:

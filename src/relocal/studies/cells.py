@@ -1,0 +1,238 @@
+"""A cell of a study: one training and its errors, kept as a small JSON file.
+
+A cell is the same wherever it runs: in this process, in another, on another machine. What it
+depends on stands in its file, so that a file of other options or images is never taken for it.
+"""
+
+import hashlib
+import importlib
+import json
+import re
+import runpy
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relocal.errors import InputError
+from relocal.pose import position_error, rotation_error_deg
+from relocal.scene import Scene
+from relocal.scene.files import read_json, write_json
+from relocal.studies.folds import Fold, asked_images, fold_scene
+from relocal.training import TrainConfig
+from relocal.training.loop import fit, predict, prepare
+from relocal.training.run import environment
+
+_DIGITS = 5
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study, and what is asked of it."""
+
+    scene: str
+    """The scene's name."""
+    fold: Fold
+    method: str
+    """The method's text."""
+    config: TrainConfig
+    """Every option; ``validate`` says whether validation blocks or test images are asked."""
+    label: str
+    """What tells it from the method's other cells of this fold: ``seed-0``, ``tune-2``."""
+
+    def file(self, out: Path) -> Path:
+        """Where its result is kept."""
+        words = re.sub(r"[^\w.+=-]+", "_", self.method)
+        name = f"{words[:60]}-{_sha(self.method)[:6]}"
+        part = "validation" if self.config.validate else "test"
+        own = "own" if self.fold.number < 0 else f"fold-{self.fold.number}"
+        return out / "cells" / self.scene / name / f"{part}-{own}-{self.label}.json"
+
+
+def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any]:
+    """Trains, predicts, writes the cell's file and returns what it holds.
+
+    An unfinished training of a network that is not frozen whole goes on after its last epoch.
+
+    Raises:
+        InputError: If the training fails, as with a loss that is no number.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    scene, config = fold_scene(cell.fold), cell.config
+    began = time.perf_counter()
+    fabric, model, loss, data = prepare(scene, config, _quiet, every_image=True)
+    work = None
+    if config.cached != "all":  # else it takes seconds
+        work = out / "unfinished" / _sha(json.dumps(_identity(cell, scene)))[:16]
+        work.mkdir(parents=True, exist_ok=True)
+    averaged, rows = fit(fabric, model, loss, data, work, _quiet)
+    model.load_state_dict(averaged)
+    index = asked_images(scene, final=not config.validate)
+    images = data.images[data.row[index]]
+    poses = predict(model, images, data.camera, data.window, config.cached, fabric.device)
+    truth = data.poses[index].to(torch.float32)
+    if work is not None:
+        rows = [json.loads(row) for row in (work / "metrics.jsonl").read_text().splitlines()]
+        shutil.rmtree(work)
+    result = {
+        **_identity(cell, scene),
+        "position": _rounded(position_error(poses, truth)),
+        "rotation_deg": _rounded(rotation_error_deg(poses, truth)),
+        "curve": [
+            [_round(row["loss"]), _round(row["train_position"]), _round(row["train_rotation_deg"])]
+            for row in rows
+        ],
+        "images_per_s": _round(float(torch.tensor([r["images_per_s"] for r in rows]).median())),
+        "seconds": _round(time.perf_counter() - began),
+        "made_by": environment(),
+    }
+    file = cell.file(out)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, result)
+    return result
+
+
+def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
+    """What the cell's file holds; None where there is none yet.
+
+    Raises:
+        InputError: If it was made with other options, images or poses.
+    """
+    file = cell.file(out)
+    if not file.is_file():
+        return None
+    result = read_json(file)
+    wanted = json.loads(json.dumps(_identity(cell, fold_scene(cell.fold))))
+    different = [key for key, value in wanted.items() if result.get(key) != value]
+    if different:
+        raise InputError(
+            f"{file}: was made with another {' and '.join(different)}; give another --out, or "
+            "remove this file."
+        )
+    return result
+
+
+def _identity(cell: Cell, scene: Scene) -> dict[str, Any]:
+    """All that a result depends on, but for the code."""
+    index = asked_images(scene, final=not cell.config.validate)
+    train = scene.indices("train")
+    poses = [scene.poses.position.tolist(), scene.poses.quaternion.tolist()]
+    splits = [[scene.images[i] for i in part.tolist()] for part in (train, index)]
+    return {
+        "scene": cell.scene,
+        "method": cell.method,
+        "train": _without_paths(cell.config.to_json()),
+        "data": _sha(json.dumps([poses, splits]))[:16],
+    }
+
+
+def _without_paths(train: dict[str, Any]) -> dict[str, Any]:
+    """Weights by the name of their file: the same study on another machine is the same."""
+    backbone = {**train["backbone"], "weights": Path(train["backbone"]["weights"]).name}
+    return {**train, "backbone": backbone}
+
+
+def run_cells(
+    cells: Iterable[Cell],
+    out: Path,
+    *,
+    workers: int = 1,
+    ray: str | None = None,
+    modules: tuple[str, ...] = (),
+) -> Iterator[tuple[Cell, dict[str, Any] | InputError]]:
+    """Runs cells, and gives each with its result, or with the error that it failed with.
+
+    Args:
+        cells: What is to be run.
+        out: Folder of the study.
+        workers: Processes on this machine; they share the cores out.
+        ray: Run them as tasks of Ray instead: ``local``, or the address of a cluster.
+        modules: Files or modules to import first in each process, with losses of their own.
+    """
+    if ray is not None:
+        yield from _on_ray(cells, out, ray, modules)
+    elif workers == 1:
+        for cell in cells:
+            yield cell, _attempt(cell, out, None, ())
+    else:
+        threads = max(1, torch.get_num_threads() // workers)
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(_attempt, cell, out, threads, modules): cell for cell in cells}
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+
+
+def _attempt(
+    cell: Cell, out: Path, threads: int | None, modules: tuple[str, ...]
+) -> dict[str, Any] | InputError:
+    import_modules(modules)
+    try:
+        return run_cell(cell, out, threads)
+    except InputError as error:
+        return error
+
+
+def _on_ray(
+    cells: Iterable[Cell], out: Path, address: str, modules: tuple[str, ...]
+) -> Iterator[tuple[Cell, dict[str, Any] | InputError]]:
+    """The same cells as tasks of Ray; a task asks for one core or what the address's side gives."""
+    try:
+        library: Any = importlib.import_module("ray")
+    except ImportError as error:
+        raise InputError("--ray: needs Ray: pip install 'relocal[ray]'.") from error
+    library.init(address=None if address == "local" else address, log_to_driver=False)
+    try:
+        task = library.remote(_attempt)
+        waiting = {task.remote(cell, out.resolve(), 1, modules): cell for cell in cells}
+        while waiting:
+            done, _ = library.wait(list(waiting))
+            yield waiting.pop(done[0]), library.get(done[0])
+    finally:
+        library.shutdown()
+
+
+_IMPORTED: set[str] = set()
+
+
+def import_modules(modules: Iterable[str]) -> None:
+    """Runs files, or imports modules, that add losses and the like to the tables; each once.
+
+    Raises:
+        InputError: If one cannot be found.
+    """
+    for name in modules:
+        if name in _IMPORTED:
+            continue
+        _IMPORTED.add(name)
+        try:
+            if name.endswith(".py"):
+                runpy.run_path(name)
+            else:
+                importlib.import_module(name)
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            raise InputError(f"--import {name}: {error}.") from error
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [_round(value) for value in values.tolist()]
+
+
+def _quiet(done: int, total: int, text: str) -> None:
+    """A cell does not report; the study does."""

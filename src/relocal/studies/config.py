@@ -1,0 +1,51 @@
+"""What a study compares; its dataclass is also the command line's options."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+from relocal.errors import InputError, unknown
+from relocal.studies.methods import MAX_SETTINGS, Depth, Method, parse_method
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What a study compares, and how."""
+
+    losses: str = "default,posenet,posenet+frustum,posenet+twin:frustum"
+    """Methods, comma between them: a loss, and after slashes its options (form=squared) or
+    training's (model.rotation=6d); A~B takes positions of A and rotations of B."""
+    train: Depth = "head"
+    """What learns: only the regressor on cached features, all but the stem, or everything."""
+    seeds: int = 3
+    """Trainings of each method on each fold."""
+    folds: str = "own"
+    """Folds of each scene's split: own (as imported), all, or numbers such as 0,3."""
+    tune: int = MAX_SETTINGS
+    """Settings of each loss that are tried on validation blocks, at most 4; 1 tunes nothing."""
+    final: bool = False
+    """Train on all training images and read the test images; else validation is reported."""
+    primary: str | None = None
+    """The contrast that is fixed beforehand, A:B, first against second, in position; all others
+    are adjusted for their number."""
+
+    def __post_init__(self) -> None:
+        if self.train not in get_args(Depth):
+            raise unknown("--train", self.train, get_args(Depth))
+        if not 1 <= self.seeds <= 100:
+            raise InputError(f"--seeds: must be 1 to 100, not {self.seeds}.")
+        if not 1 <= self.tune <= MAX_SETTINGS:
+            raise InputError(f"--tune: must be 1 to {MAX_SETTINGS}, not {self.tune}.")
+
+    def methods(self) -> list[Method]:
+        """The methods, in the order given.
+
+        Raises:
+            InputError: If one is unknown, or stands there twice.
+        """
+        methods = [parse_method(text) for text in self.losses.split(",") if text.strip()]
+        texts = [method.text for method in methods]
+        if twice := {text for text in texts if texts.count(text) > 1}:
+            raise InputError(f"--losses: {twice.pop()} stands there twice.")
+        if not methods:
+            raise InputError("--losses: name at least one.")
+        return methods

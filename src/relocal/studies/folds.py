@@ -1,0 +1,101 @@
+"""Folds and blocks: every block of a scene is tested once, and is the unit of what is concluded."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from relocal.errors import InputError
+from relocal.scene import Scene, apply_split, load_scene
+from relocal.training.data import VALIDATION_BLOCK, split_validation
+
+_RULE = re.compile(r"(?P<rule>.+) fold (?P<fold>\d+)")
+_BLOCKS = re.compile(r"blocks:(\d+)/(\d+)/\d+")
+_BLOCKS_A_SEQUENCE = 1_000_000
+
+OWN = -1
+"""The fold that the scene was imported with."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A scene's folder, and which of its splits is meant."""
+
+    folder: Path
+    number: int = OWN
+
+
+def folds_of(folder: Path, wanted: str) -> list[Fold]:
+    """The folds of a scene.
+
+    Args:
+        folder: The scene.
+        wanted: ``own`` (as it was imported), ``all``, or numbers such as ``0,3``. A scene whose
+            split has no folds has one, whatever is wanted.
+
+    Raises:
+        InputError: If there is no such fold.
+    """
+    scene = load_scene(folder)
+    match = _RULE.fullmatch(str(scene.provenance.get("split", "")))
+    if match is None or wanted == "own":
+        return [Fold(folder)]
+    if blocks := _BLOCKS.fullmatch(match["rule"]):
+        count = int(blocks[2])
+    else:
+        count = len({scene.sequence(i) for i in range(len(scene))})
+    if wanted == "all":
+        return [Fold(folder, i) for i in range(count)]
+    numbers = [int(word) if word.strip().isdigit() else -1 for word in wanted.split(",")]
+    if bad := [n for n in numbers if not 0 <= n < count]:
+        raise InputError(
+            f"--folds {wanted}: {scene.name} has the folds 0 to {count - 1}, not {bad[0]}; or give "
+            "own or all."
+        )
+    return [Fold(folder, n) for n in numbers]
+
+
+@lru_cache(maxsize=8)
+def fold_scene(fold: Fold) -> Scene:
+    """The scene under the split of a fold."""
+    scene = load_scene(fold.folder)
+    if fold.number == OWN:
+        return scene
+    match = _RULE.fullmatch(str(scene.provenance["split"]))
+    assert match is not None  # folds_of made the fold from it
+    return apply_split(scene, match["rule"], fold.number)
+
+
+def asked_images(scene: Scene, final: bool) -> Int[Tensor, " n"]:
+    """The images that methods are asked about: validation blocks, or with ``final`` the test."""
+    if final:
+        return scene.indices("test")
+    return split_validation(scene, scene.indices("train"), True)[1]
+
+
+def training_images(scene: Scene, final: bool) -> Int[Tensor, " n"]:
+    """The images that networks learn from, when those of ``asked_images`` are asked."""
+    return split_validation(scene, scene.indices("train"), not final)[0]
+
+
+def block_numbers(scene: Scene, index: Int[Tensor, " n"]) -> Int[np.ndarray, " n"]:
+    """The block that each image belongs to, ascending along each recording.
+
+    Blocks are those of the split's rule; where it has none, stretches of 40 frames.
+    """
+    rule = _BLOCKS.search(str(scene.provenance.get("split", "")))
+    size = int(rule[1]) if rule else VALIDATION_BLOCK
+    place: dict[str, int] = {}
+    order: dict[str, int] = {}
+    numbers = torch.zeros(len(scene), dtype=torch.long)
+    for i in range(len(scene)):
+        sequence = scene.sequence(i)
+        order.setdefault(sequence, len(order))
+        place[sequence] = place.get(sequence, -1) + 1
+        numbers[i] = order[sequence] * _BLOCKS_A_SEQUENCE + place[sequence] // size
+    return numbers[index].numpy()

@@ -1,0 +1,146 @@
+"""Methods of a study: a loss with its options, what of it is tuned, and how it is trained."""
+
+import inspect
+import itertools
+import json
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from relocal.errors import InputError, unknown
+from relocal.losses import LOSSES, LossConfig, parse_loss
+from relocal.models import PoseNetConfig
+from relocal.training import PRESETS, TrainConfig, ViewConfig
+
+Depth = Literal["head", "tail", "full"]
+
+PAIR = "~"
+# Factors on a loss's own weights, by how many it has: as many settings for one as for two.
+_FACTORS: dict[int, tuple[tuple[float, ...], ...]] = {
+    1: ((1 / 8,), (1 / 2,), (2.0,), (8.0,)),
+    2: tuple(itertools.product((1 / 3, 3.0), repeat=2)),
+}
+MAX_SETTINGS = 4
+
+DEPTHS: dict[Depth, TrainConfig] = {
+    # ImageNet's features as they are; a narrow regressor, so that a cell takes seconds.
+    "head": replace(
+        PRESETS["frozen"],
+        model=PoseNetConfig(width=256),
+        view=ViewConfig(input_px=144, kept=8),
+        epochs=40,
+        batch_size=64,
+    ),
+    "tail": replace(PRESETS["frozen_stem"], epochs=12),
+    "full": TrainConfig(epochs=20),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the study's tables.
+
+    ``position~rotation`` is a pair: positions of the first, rotations of the second, two networks
+    that are trained apart.
+    """
+
+    text: str
+    """As it was given; its name in every table."""
+    loss: LossConfig
+    options: tuple[tuple[str, str], ...] = ()
+    """Options of training that it changes, such as ``("model.rotation", "6d")``."""
+    parts: tuple[str, ...] = ()
+    """The two methods of a pair."""
+
+
+def parse_method(text: str) -> Method:
+    """Reads ``posenet+frustum/form=squared/model.rotation=6d``: a loss, and options.
+
+    Options with a point in their name, and those that ``TrainConfig`` itself has, change how the
+    network is built and trained; the others are the loss's own.
+
+    Raises:
+        InputError: If the loss or an option is not known.
+    """
+    text = text.strip()
+    if PAIR in text:
+        parts = tuple(part.strip() for part in text.split(PAIR))
+        if len(parts) != 2:
+            raise InputError(f"--losses {text}: a pair is two losses, POSITION{PAIR}ROTATION.")
+        return Method(text, parse_method(parts[0]).loss, parts=parts)
+    name, *options = text.split("/")
+    own = {f.name for f in fields(TrainConfig)}
+    trained = [o for o in options if "." in o.partition("=")[0] or o.partition("=")[0] in own]
+    loss = parse_loss("/".join([name, *(o for o in options if o not in trained)]))
+    pairs = [(o.partition("=")[0], o.partition("=")[2]) for o in trained]
+    for key, word in pairs:
+        if not word:
+            raise InputError(f"--losses {text}: {key} has no value; write {key}=VALUE.")
+        if key in ("seed", "validate"):
+            raise InputError(f"--losses {text}: {key} is what the study itself sets.")
+    return Method(text, loss, tuple(pairs))
+
+
+def method_config(method: Method, base: TrainConfig) -> TrainConfig:
+    """How a method is trained: the study's options, and what it changes of them.
+
+    Raises:
+        InputError: If an option is unknown or its value refused.
+    """
+    content = base.to_json()
+    for key, word in method.options:
+        *folders, last = key.split(".")
+        place: Any = content
+        for folder in folders:
+            place = place.get(folder, {}) if isinstance(place, dict) else {}
+        if not isinstance(place, dict) or last not in place:
+            raise unknown(f"--losses {method.text}: option", key, _option_names(content))
+        place[last] = _value(word)
+    try:
+        config = TrainConfig.from_json(content)
+    except InputError as error:
+        raise InputError(f"--losses {method.text}: {error}") from error
+    depth = method.loss.depth or base.loss.depth
+    return replace(config, loss=replace(method.loss, depth=depth))
+
+
+def _value(word: str) -> Any:
+    """A number, true or false, or else the word itself."""
+    try:
+        value = json.loads(word)
+    except json.JSONDecodeError:
+        return word
+    return value if isinstance(value, int | float) else word
+
+
+def _option_names(content: dict[str, Any]) -> list[str]:
+    names = [k for k, v in content.items() if not isinstance(v, dict)]
+    parts = {k: v for k, v in content.items() if isinstance(v, dict) and k != "loss"}
+    return names + [f"{part}.{k}" for part, values in parts.items() for k in values]
+
+
+def settings(loss: LossConfig, budget: int) -> list[LossConfig]:
+    """The settings of a loss that are tried on validation: at most ``budget``, equal for all.
+
+    Its weights β and γ are multiplied by factors around where they start, β alone by four, both
+    by two each. What the method's text fixes is not tuned, and a loss without weights has one
+    setting.
+    """
+    start = _weights(loss)
+    if budget == 1 or not start:
+        return [loss]
+    return [
+        replace(loss, **{k: w * f for (k, w), f in zip(start.items(), factors, strict=True)})
+        for factors in _FACTORS[len(start)][:budget]
+    ]
+
+
+def _weights(loss: LossConfig) -> dict[str, float]:
+    """The weights that may be tuned, and where they start."""
+    base, *terms = loss.name.split("+")
+    found: dict[str, float] = {}
+    taken = inspect.signature(LOSSES[base]).parameters
+    if loss.beta is None and "beta" in taken:
+        found["beta"] = float(taken["beta"].default)
+    if terms and loss.gamma == LossConfig.gamma:
+        found["gamma"] = loss.gamma
+    return found

@@ -1,0 +1,105 @@
+"""The grid of a study: scenes × folds × methods, the settings to choose from, and the cells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relocal.errors import InputError
+from relocal.losses import LossConfig, build_loss, check_rotation, check_scene
+from relocal.metrics import median
+from relocal.scene import Scene, load_scene
+from relocal.studies.cells import Cell
+from relocal.studies.config import StudyConfig
+from relocal.studies.folds import Fold, fold_scene, folds_of
+from relocal.studies.methods import Method, method_config, settings
+from relocal.training import TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One method on one fold of one scene."""
+
+    scene: str
+    fold: Fold
+    method: Method
+    config: TrainConfig
+    tries: tuple[LossConfig, ...]
+    """Settings to choose from on validation."""
+    seeds: int
+    final: bool
+
+    def tuning_cells(self) -> list[Cell]:
+        """A cell a setting, all with seed 0, asked about validation blocks."""
+        return [
+            self._cell(replace(self.config, loss=loss, validate=True, seed=0), f"tune-{i}")
+            for i, loss in enumerate(self.tries)
+        ]
+
+    def seed_cells(self, loss: LossConfig) -> list[Cell]:
+        """A cell a seed with the setting that was chosen."""
+        config = replace(self.config, loss=loss, validate=not self.final)
+        return [self._cell(replace(config, seed=s), f"seed-{s}") for s in range(self.seeds)]
+
+    def _cell(self, config: TrainConfig, label: str) -> Cell:
+        return Cell(self.scene, self.fold, self.method.text, config, label)
+
+
+def make_plans(folders: list[Path], config: StudyConfig, base: TrainConfig) -> list[Plan]:
+    """All that is to be trained; what cannot be is refused before anything is.
+
+    Raises:
+        InputError: If a loss does not go with a scene, two scenes share a name, or a pair's parts
+            are not methods by themselves.
+    """
+    methods = config.methods()
+    _check_pairs(methods)
+    plans: list[Plan] = []
+    for folder in folders:
+        name = load_scene(folder).name
+        if name in {plan.scene for plan in plans}:
+            raise InputError(f"{folder}: another scene is called {name}, too; import one anew.")
+        for fold in folds_of(folder, config.folds):
+            scene = fold_scene(fold)
+            for method in (m for m in methods if not m.parts):
+                trained = method_config(method, base)
+                _check(method, trained, scene)
+                tries = tuple(settings(trained.loss, config.tune))
+                plans.append(Plan(name, fold, method, trained, tries, config.seeds, config.final))
+    return plans
+
+
+def _check(method: Method, config: TrainConfig, scene: Scene) -> None:
+    loss, depth = build_loss(config.loss), scene.depth_range()
+    check_rotation(loss, config.model.rotation)
+    if config.loss.depth is None:
+        check_scene(loss, method.text, scene.name, depth, scene.points is not None)
+
+
+def _check_pairs(methods: list[Method]) -> None:
+    alone = {method.text for method in methods if not method.parts}
+    for method in methods:
+        if missing := [part for part in method.parts if part not in alone]:
+            raise InputError(f"--losses {method.text}: list {missing[0]} by itself, too.")
+
+
+def choose(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> tuple[LossConfig, float]:
+    """The setting that is best on validation, and its score; lower is better.
+
+    The score is the product of the median position and the median rotation error, so that neither
+    unit weighs.
+
+    Raises:
+        InputError: If no setting's cell is there.
+    """
+    scores = {c.config.loss: _score(results[c]) for c in plan.tuning_cells() if c in results}
+    if not scores:
+        raise InputError(f"{plan.scene} {plan.method.text}: all its settings failed.")
+    best = min(scores, key=lambda loss: scores[loss])
+    return best, scores[best]
+
+
+def _score(result: Mapping[str, Any]) -> float:
+    return median(np.array(result["position"])) * median(np.array(result["rotation_deg"]))
