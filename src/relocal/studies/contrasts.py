@@ -1,0 +1,151 @@
+"""Which methods are compared, and what may be said: contrasts fixed by rule before they are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from relocal.errors import InputError, unknown
+from relocal.losses import COUPLED
+from relocal.studies.methods import Method
+from relocal.studies.results import SceneErrors, Study
+from relocal.studies.statistics import (
+    Combined,
+    Contrast,
+    Quantity,
+    adjust,
+    block_medians,
+    combine,
+    compare,
+)
+
+REFERENCE = "default"
+TWIN = "twin:"
+
+Kind = Literal["reference", "twin", "best uncoupled", "primary"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Method a against b, in one quantity: scene by scene, and over all scenes."""
+
+    kind: Kind
+    """Against the reference (the paper's comparison), or against the twin or the best uncoupled
+    loss, which alone may be called an effect of coupling."""
+    a: str
+    b: str
+    quantity: Quantity
+    scenes: Mapping[str, Contrast]
+    combined: Combined
+
+
+def comparisons(study: Study) -> list[Comparison]:
+    """All comparisons of a study: the primary one first, the others adjusted for their number.
+
+    Every method is compared with ``default``, or the first where that is not there; every coupled
+    one with its decoupled twin, and with the uncoupled method that was best on validation. A
+    scene in which one of the two lacks cells takes no part.
+
+    Raises:
+        InputError: If the primary contrast names methods that the study does not have.
+    """
+    methods = {method.text: method for method in study.config.methods()}
+    primary = _primary(study.config.primary, methods)
+    pairs = [("primary", *primary)] if primary else []
+    pairs += [pair for pair in _pairs(study, methods) if primary is None or pair[1:] != primary]
+    quantities: tuple[Quantity, ...] = ("position", "rotation")
+    found = [_compare(study, kind, a, b, q) for kind, a, b in pairs for q in quantities]
+    found = [comparison for comparison in found if comparison is not None]
+    first = [c for c in found if c.kind == "primary" and c.quantity == "position"]
+    return first + _adjusted([c for c in found if c not in first])
+
+
+def _primary(text: str | None, methods: Mapping[str, Method]) -> tuple[str, str] | None:
+    """The two methods of ``--primary A:B``; a twin's name has the sign too."""
+    if text is None:
+        return None
+    cuts = [i for i, letter in enumerate(text) if letter == ":"]
+    for cut in cuts:
+        a, b = text[:cut].strip(), text[cut + 1 :].strip()
+        if a in methods and b in methods:
+            return a, b
+    if not cuts:
+        raise InputError(f"--primary {text}: write A:B, two of the methods.")
+    raise unknown(
+        "--primary: pair of methods", text, [f"{a}:{b}" for a in methods for b in methods]
+    )
+
+
+def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str, str]]:
+    texts = list(methods)
+    reference = REFERENCE if REFERENCE in methods else texts[0]
+    pairs: list[tuple[Kind, str, str]] = [
+        ("reference", text, reference) for text in texts if text != reference
+    ]
+    best = best_uncoupled(study)
+    for text, method in methods.items():
+        if not is_coupled(method):
+            continue
+        twin = twin_of(text)
+        if twin in methods:
+            pairs.append(("twin", text, twin))
+        if best is not None and best not in (reference, twin):
+            pairs.append(("best uncoupled", text, best))
+    return pairs
+
+
+def is_coupled(method: Method) -> bool:
+    """Whether the loss has a coupled term that is no twin."""
+    return any(term in COUPLED for term in method.loss.name.split("+")[1:])
+
+
+def twin_of(text: str) -> str:
+    """The same method with every coupled term decoupled."""
+    name, *options = text.split("/")
+    base, *terms = name.split("+")
+    twins = [term if term.startswith(TWIN) else f"{TWIN}{term}" for term in terms]
+    return "/".join(["+".join([base, *twins]), *options])
+
+
+def best_uncoupled(study: Study) -> str | None:
+    """The method without a coupled term that validation puts first over all scenes.
+
+    Pairs take no part, nor do methods that lack a scene. None where nothing was validated.
+    """
+    scores: dict[str, float] = {}
+    for method in study.config.methods():
+        rows = [scene.methods.get(method.text) for scene in study.scenes.values()]
+        values = [row.validation for row in rows if row is not None]
+        known = [value for value in values if value is not None]
+        if not is_coupled(method) and not method.parts and len(known) == len(study.scenes):
+            scores[method.text] = float(np.mean(np.log(known)))
+    return min(scores, key=lambda text: scores[text]) if scores else None
+
+
+def _compare(study: Study, kind: Kind, a: str, b: str, quantity: Quantity) -> Comparison | None:
+    scenes = {
+        name: _contrast(scene, a, b, quantity)
+        for name, scene in study.scenes.items()
+        if a in scene.methods and b in scene.methods
+    }
+    if not scenes:
+        return None
+    return Comparison(kind, a, b, quantity, scenes, combine(scenes))
+
+
+def _contrast(scene: SceneErrors, a: str, b: str, quantity: Quantity) -> Contrast:
+    key = "position" if quantity == "position" else "rotation_deg"
+    medians = [block_medians(getattr(scene.methods[m], key), scene.block) for m in (a, b)]
+    return compare(*medians, names=(a, b), quantity=quantity)
+
+
+def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
+    """Adjusts within each scene, and over scenes, for the number of comparisons."""
+    combined = adjust([c.combined for c in comparisons])
+    found = [replace(c, combined=one) for c, one in zip(comparisons, combined, strict=True)]
+    for name in dict.fromkeys(scene for c in comparisons for scene in c.scenes):
+        rows = [i for i, c in enumerate(found) if name in c.scenes]
+        for i, contrast in zip(rows, adjust([found[i].scenes[name] for i in rows]), strict=True):
+            found[i] = replace(found[i], scenes={**found[i].scenes, name: contrast})
+    return found
