@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relocal.report import plain_table, save_report
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.sfm import TriangulateConfig, triangulate
+    from relocal.studies import StudyConfig, load_study, study
     from relocal.training import PRESETS, Run, TrainConfig, ViewConfig, load_run, train
     from relocal.types import Estimate, Prediction, Target
 
@@ -45,6 +46,7 @@ _HOME = {
     "report": ("plain_table", "save_report"),
     "scene": ("Scene", "load_scene", "save_scene"),
     "sfm": ("TriangulateConfig", "triangulate"),
+    "studies": ("StudyConfig", "load_study", "study"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),
 }

@@ -34,6 +34,8 @@ class PoseNetConfig:
     """PoseNet's two auxiliary regressors while training (googlenet)."""
     rotation: str = "quaternion"
     """How the network writes a rotation."""
+    heads: int = 1
+    """Position and rotation from one wide layer, as PoseNet, or from two of their own."""
 
     def __post_init__(self) -> None:
         if self.rotation not in ROTATIONS:
@@ -42,29 +44,36 @@ class PoseNetConfig:
             raise unknown("--model.pool", self.pool, get_args(Pool))
         if not 0 <= self.dropout < 1:
             raise InputError(f"--model.dropout: must be in [0, 1), not {self.dropout}.")
+        if self.heads not in (1, 2):
+            raise InputError(f"--model.heads: must be 1 or 2, not {self.heads}.")
         if not 1 <= self.width <= MAX_WIDTH:
             raise InputError(f"--model.width: must be 1 to {MAX_WIDTH}, not {self.width}.")
 
 
 class PoseHead(nn.Module):
-    """Features -> one wide layer -> position and rotation parameters, in float32."""
+    """Features -> one wide layer, or two -> position and rotation parameters, in float32."""
 
-    def __init__(self, inputs: int, width: int, dropout: float, rotation_size: int) -> None:
+    def __init__(
+        self, inputs: int, width: int, dropout: float, rotation_size: int, heads: int = 1
+    ) -> None:
         super().__init__()
         self.wide = nn.Linear(inputs, width)
         self.dropout = nn.Dropout(dropout)
         self.position = nn.Linear(width, 3)
         self.rotation = nn.Linear(width, rotation_size)
+        self.wide_rotation = nn.Linear(inputs, width) if heads == 2 else None
 
     def forward(
         self, features: Float[Tensor, "B n"]
     ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"]]:
         """Returns normalised positions and raw rotation parameters."""
         wide = self.dropout(F.relu(self.wide(features)))
+        other = wide
+        if self.wide_rotation is not None:
+            other = self.dropout(F.relu(self.wide_rotation(features)))
         # bfloat16 has three digits: fine for features, not for centimetres.
         with torch.autocast(wide.device.type, enabled=False):
-            wide = wide.float()
-            return self.position(wide), self.rotation(wide)
+            return self.position(wide.float()), self.rotation(other.float())
 
 
 class AuxiliaryHead(nn.Module):
@@ -100,7 +109,7 @@ class PoseNet(nn.Module):
         self.grid = (3, 4) if config.pool == "grid" else (1, 1)
         size = ROTATIONS[config.rotation].size
         features = backbone.channels * self.grid[0] * self.grid[1]
-        self.head = PoseHead(features, config.width, config.dropout, size)
+        self.head = PoseHead(features, config.width, config.dropout, size, config.heads)
         if config.auxiliary and not backbone.taps:
             raise InputError(
                 "--model.auxiliary: this backbone has no inner layers for auxiliary regressors; "
