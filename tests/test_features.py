@@ -13,8 +13,14 @@ from relocal.errors import InputError
 from relocal.localizers import Regressor
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig, ViewConfig, load_run, predict, train
-from relocal.training.features import build_feature_cache, central_cells, random_cells
-from relocal.training.views import input_camera
+from relocal.training.features import (
+    build_feature_cache,
+    build_view_cache,
+    central_cells,
+    random_cells,
+)
+from relocal.training.loop import prepare
+from relocal.training.views import central_view, input_camera, turned_poses, turned_view
 
 STRIDE = 8
 CAMERA = Camera.pinhole(100, 84, 90.0, 90.0, 50.0, 42.0)
@@ -133,3 +139,62 @@ def test_a_photo_and_its_features_give_the_same_answer(
 def test_what_features_cannot_do_is_refused(change: dict, reason: str) -> None:
     with pytest.raises(InputError, match=f"--cache features: .*{reason}"):
         replace(PRESETS["frozen_stem"], **change)
+
+
+@pytest.fixture
+def frozen(tiny_config: TrainConfig) -> TrainConfig:
+    view = ViewConfig(input_px=64, margin=1.5, turn_deg=10.0, jitter=0.0, kept=3)
+    return replace(tiny_config, view=view, freeze="all", cache="features", epochs=2)
+
+
+def test_kept_views_are_those_that_their_turns_say(tmp_path: Path) -> None:
+    backbone = build_backbone(BackboneConfig(name="googlenet", weights="none")).eval()
+    images = torch.randint(0, 256, (3, 3, 84, 100), dtype=torch.uint8)
+    view = ViewConfig(input_px=64, jitter=0.0, kept=4)
+    seen = input_camera(CAMERA, view)
+
+    def pool(maps: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(maps, (2, 2))
+
+    maps, turns = build_view_cache(backbone, pool, images, (CAMERA, seen), view, "x", tmp_path)
+    assert maps.shape == (3, 4, backbone.channels, 2, 2)
+    assert turns.shape == (3, 4, 3)
+    assert (turns[:, 0] == 0).all()
+    assert len(turns[:, 1:].flatten(0, 1).unique(dim=0)) == 9
+    with torch.no_grad():
+        for k in range(4):
+            turned = turned_view(images, turns[:, k], CAMERA, seen)
+            expected = pool(backbone(turned))
+            assert (maps[:, k].float() - expected).abs().max() < 0.01 * expected.abs().max()
+        central = pool(backbone(central_view(images, seen)))
+    assert (maps[:, 0].float() - central).abs().max() < 0.01 * central.abs().max()
+    again, same = build_view_cache(backbone, pool, images, (CAMERA, seen), view, "x", tmp_path)
+    assert torch.equal(again, maps)
+    assert torch.equal(same, turns)
+
+
+def test_labels_of_kept_views_turn_with_them(tiny_scene: Scene, frozen: TrainConfig) -> None:
+    fabric, _, _, data = prepare(tiny_scene, frozen, lambda *_: None)
+    assert data.turns is not None
+    index = data.train[:5].repeat(20)
+    batch, target = data.batch(index, torch.Generator().manual_seed(0), fabric.device)
+    truth = data.poses[index].to(torch.float32)
+    for i, row in enumerate(data.row[index].tolist()):
+        kept = [k for k in range(3) if torch.equal(batch[i], data.images[row, k].float())]
+        expected = turned_poses(truth[i], data.turns[row, kept[0]])
+        assert_close(target.pose.quaternion[i], expected.quaternion)
+
+
+def test_frozen_whole_a_photo_and_its_features_give_the_same_answer(
+    tiny_scene: Scene, frozen: TrainConfig, tmp_path: Path
+) -> None:
+    run = train(tiny_scene, tmp_path / "run", frozen)
+    start = build_backbone(frozen.backbone).state_dict().keys()
+    assert run.model().backbone.state_dict().keys() == start
+    answer = Regressor(run).localize(tiny_scene.path(0), tiny_scene.camera(0))
+    _, model, _, data = prepare(tiny_scene, frozen, lambda *_: None)
+    model.load_state_dict(run.model().state_dict())
+    row = data.row[int(tiny_scene.indices("train")[0])]
+    assert tiny_scene.indices("train")[0] == 0
+    cached = predict(model, data.images[row][None], data.camera, data.window, "all")
+    assert (answer.pose.position - cached.position[0]).norm() < 0.02 * model.position_scale

@@ -119,7 +119,7 @@ def _given(arguments: list[str], option: str) -> str | None:
 
 
 def _depth(arguments: list[str]) -> TrainConfig:
-    """The options that ``study --train DEPTH`` starts from; a wrong one is refused with the rest."""
+    """The options that ``study --train DEPTH`` starts from; a wrong one is refused later."""
     depth = _given(arguments, "--train")
     return next((config for name, config in DEPTHS.items() if name == depth), DEPTHS["head"])
 

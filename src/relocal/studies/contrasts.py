@@ -1,4 +1,4 @@
-"""Which methods are compared, and what may be said: contrasts fixed by rule before they are read."""
+"""Which methods are compared: contrasts that are fixed by rule before they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -26,7 +26,8 @@ class PointSampler:
         image, point = points.image_index[kept], points.point_index[kept]
         order = np.argsort(image, kind="stable")
         self.xyz = torch.from_numpy(points.xyz).float()
-        self.point = torch.from_numpy(point[order]).long()
+        # One more, so that there is something to draw where no image sees any.
+        self.point = torch.from_numpy(np.append(point[order], 0)).long()
         self.count = torch.from_numpy(np.bincount(image, minlength=images)).long()
         self.start = self.count.cumsum(0) - self.count
 
@@ -44,7 +45,7 @@ class PointSampler:
         count = self.count[index][:, None]
         pick = (torch.rand(len(index), POINTS_AN_IMAGE, generator=generator) * count).long()
         # An image that sees no point draws another's, and none of them counts.
-        place = (self.start[index][:, None] + pick).clamp(max=max(len(self.point) - 1, 0))
+        place = (self.start[index][:, None] + pick).clamp(max=len(self.point) - 1)
         xyz = self.xyz[self.point[place]]
         _, visible = camera[:, None].project(poses.inverse()[:, None].apply(xyz))
         return xyz, visible & (count > 0)
