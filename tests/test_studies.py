@@ -1,0 +1,342 @@
+"""The loss study: the grid, what is equal in it, resuming, refusals, failures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from relocal.errors import InputError
+from relocal.losses import LOSSES, Loss, LossConfig
+from relocal.models import PoseNetConfig
+from relocal.pose import safe_norm
+from relocal.scene import Scene, apply_split, save_scene
+from relocal.studies import StudyConfig, cells, comparisons, load_study, study
+from relocal.studies.cells import Cell, run_cell
+from relocal.studies.contrasts import twin_of
+from relocal.studies.folds import (
+    Fold,
+    asked_images,
+    block_numbers,
+    fold_scene,
+    folds_of,
+    training_images,
+)
+from relocal.studies.methods import DEPTHS, method_config, parse_method, settings
+from relocal.training import TrainConfig, ViewConfig
+
+LOSSES_ASKED = "default,posenet+frustum,posenet+twin:frustum"
+
+
+@pytest.fixture
+def base() -> TrainConfig:
+    """A head on features of small photos: a second a cell."""
+    return replace(
+        DEPTHS["head"],
+        model=PoseNetConfig(width=32, pool="average"),
+        view=ViewConfig(input_px=64, kept=2),
+        epochs=2,
+        batch_size=8,
+        precision="32-true",
+        accelerator="cpu",
+    )
+
+
+@pytest.fixture(scope="session")
+def blocks_scene(tiny_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny room in blocks of three frames, every fourth of which is test."""
+    out = tmp_path_factory.mktemp("scenes") / "blocks"
+    save_scene(apply_split(tiny_scene, "blocks:3/4/1", 3), out)
+    return out
+
+
+# Folds and blocks.
+
+
+def test_every_block_is_tested_once(blocks_scene: Path) -> None:
+    folds = folds_of(blocks_scene, "all")
+    assert [fold.number for fold in folds] == [0, 1, 2, 3]
+    asked = [asked_images(fold_scene(fold), final=True).tolist() for fold in folds]
+    assert sorted(i for part in asked for i in part) == list(range(len(fold_scene(folds[0]))))
+    numbers = [set(block_numbers(fold_scene(f), torch.tensor(a))) for f, a in zip(folds, asked)]
+    for i, mine in enumerate(numbers):
+        assert not any(mine & other for other in numbers[i + 1 :])
+
+
+def test_blocks_are_stretches_of_a_recording(blocks_scene: Path) -> None:
+    scene = fold_scene(Fold(blocks_scene))
+    numbers = block_numbers(scene, torch.arange(len(scene)))
+    assert (np.diff(numbers) >= 0).all()
+    _, counts = np.unique(numbers, return_counts=True)
+    assert counts.max() == 3
+    sequences = [scene.sequence(i) for i in range(len(scene))]
+    for number in np.unique(numbers):
+        assert len({sequences[i] for i in np.flatnonzero(numbers == number)}) == 1
+
+
+def test_validation_never_touches_test_images(blocks_scene: Path) -> None:
+    for fold in folds_of(blocks_scene, "all"):
+        scene = fold_scene(fold)
+        test = set(scene.indices("test").tolist())
+        asked, train = (f(scene, False).tolist() for f in (asked_images, training_images))
+        assert asked
+        assert not test & set(asked)
+        assert not test & set(train)
+        assert not set(asked) & set(train)
+        assert training_images(scene, True).tolist() == scene.indices("train").tolist()
+
+
+def test_folds_that_a_scene_does_not_have_are_refused(blocks_scene: Path, tiny_scene: Any) -> None:
+    assert [f.number for f in folds_of(blocks_scene, "0,2")] == [0, 2]
+    with pytest.raises(InputError, match="folds 0 to 3, not 4"):
+        folds_of(blocks_scene, "1,4")
+    assert len(folds_of(tiny_scene.folder, "all")) == 1
+
+
+# Methods.
+
+
+def test_options_of_the_loss_and_of_training_are_told_apart() -> None:
+    text = "posenet+frustum/form=squared/model.rotation=6d/epochs=3/backbone.weights=none"
+    method = parse_method(text)
+    assert method.loss == LossConfig(name="posenet+frustum", form="squared")
+    config = method_config(method, DEPTHS["full"])
+    assert config.model.rotation == "6d"
+    assert config.epochs == 3
+    assert config.backbone.weights == "none"
+    assert config.loss == method.loss
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("posenet/model.rotaton=6d", "model.rotation"),
+        ("posenet/epochs=none", "epochs"),
+        ("posenet/seed=3", "the study itself sets"),
+        ("posenet/epochs=", "has no value"),
+        ("posnet", "posenet"),
+        ("posenet~position~rotation", "a pair is two"),
+    ],
+)
+def test_wrong_methods_are_refused(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=reason):
+        config = method_config(parse_method(text), DEPTHS["head"])
+        study([], tmp_path, StudyConfig(losses=text), config)
+        raise InputError(str(settings(config.loss, 4)))
+
+
+def test_every_loss_has_the_same_budget() -> None:
+    for name in LOSSES:
+        for term in ("", "+frustum", "+twin:frustum"):
+            tries = settings(LossConfig(name=name + term), 4)
+            assert len(tries) in (1, 4)
+            assert len(set(tries)) == len(tries)
+            assert (len(tries) == 1) == (not term and len({t.beta for t in tries}) == 1)
+    fixed = settings(LossConfig(name="posenet+frustum", beta=1.0), 4)
+    assert {t.beta for t in fixed} == {1.0}
+    assert len({t.gamma for t in fixed}) == 4
+    assert settings(LossConfig(name="posenet"), 1) == [LossConfig(name="posenet")]
+
+
+def test_a_twin_has_every_term_decoupled() -> None:
+    assert twin_of("posenet+frustum/form=squared") == "posenet+twin:frustum/form=squared"
+    assert twin_of("posenet+twin:frustum+points") == "posenet+twin:frustum+twin:points"
+
+
+# The grid.
+
+
+def test_all_methods_start_alike_and_see_the_same_batches(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[torch.Tensor]] = {}
+    fit = cells.fit
+
+    def watch(fabric: Any, model: Any, loss: Any, data: Any, *rest: Any) -> Any:
+        mine = seen.setdefault(data.config.loss.name, [])
+        mine += [value.clone() for value in model.state_dict().values()]
+        draw = data.batch
+
+        def batch(*arguments: Any) -> Any:
+            view, target = draw(*arguments)
+            mine.extend([view.clone(), target.pose.position.clone()])
+            return view, target
+
+        data.batch = batch
+        return fit(fabric, model, loss, data, *rest)
+
+    monkeypatch.setattr(cells, "fit", watch)
+    study([blocks_scene], tmp_path, StudyConfig(losses=LOSSES_ASKED, seeds=1, tune=1), base)
+    first, *others = seen.values()
+    assert len(others) == 2
+    for other in others:
+        assert len(other) == len(first)
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_study_tables_every_image_and_seed(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    config = StudyConfig(losses=LOSSES_ASKED, seeds=2, folds="all", tune=2, final=True)
+    found = study([blocks_scene], tmp_path, config, base)
+    scene = found.scenes["tiny"]
+    assert len(set(scene.images)) == len(scene.images) == 32
+    for method in LOSSES_ASKED.split(","):
+        row = scene.methods[method]
+        assert row.position.shape == row.rotation_deg.shape == (2, 32)
+        assert sorted(row.tuned) == ["0", "1", "2", "3"]
+        assert row.curve.shape == (2, 3)
+    assert set(scene.baselines) == {"mean pose", "oracle nearest", "retrieval"}
+    assert np.allclose(scene.nearest, scene.baselines["oracle nearest"].position)
+    assert len(found.looks) == 1
+    again = load_study(tmp_path)
+    assert np.array_equal(
+        again.scenes["tiny"].methods["default"].position, scene.methods["default"].position
+    )
+    assert [c.verdict for c in comparisons(again)[0].scenes.values()] == ["no verdict (2 seeds)"]
+    # A second call finds everything, and looks at no test image.
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("cells/**/*.json")}
+    assert len(study([blocks_scene], tmp_path, config, base).looks) == 1
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.glob("cells/**/*.json")}
+
+
+def test_a_study_of_one_seed_or_few_blocks_gives_no_verdict(
+    tiny_scene: Scene, base: TrainConfig, tmp_path: Path
+) -> None:
+    assert tiny_scene.folder is not None
+    config = StudyConfig(losses="default,posenet", seeds=1, tune=1, final=True)
+    found = study([tiny_scene.folder], tmp_path, config, base)
+    for comparison in comparisons(found):
+        assert comparison.combined.interval is None
+        assert comparison.combined.verdict.startswith("no verdict")
+
+
+def test_validation_reads_no_test_image(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    found = study([blocks_scene], tmp_path, StudyConfig(losses="posenet", seeds=1, tune=1), base)
+    test = {
+        fold_scene(Fold(blocks_scene)).images[i]
+        for i in fold_scene(Fold(blocks_scene)).indices("test").tolist()
+    }
+    assert not test & set(found.scenes["tiny"].images)
+    assert not found.looks
+    assert not list(tmp_path.glob("cells/**/test-*"))
+
+
+def test_cells_of_other_options_are_not_taken(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    config = StudyConfig(losses="posenet", seeds=1, tune=1)
+    study([blocks_scene], tmp_path, config, base)
+    with pytest.raises(InputError, match=r"seed-0.json: was made with another train"):
+        study([blocks_scene], tmp_path, config, replace(base, epochs=3))
+
+
+def test_two_scenes_of_one_name_are_refused(
+    blocks_scene: Path, tiny_scene: Scene, base: TrainConfig, tmp_path: Path
+) -> None:
+    assert tiny_scene.folder is not None
+    with pytest.raises(InputError, match="another scene is called tiny"):
+        study([blocks_scene, tiny_scene.folder], tmp_path, StudyConfig(losses="posenet"), base)
+
+
+def test_a_pair_takes_positions_and_rotations_of_its_parts(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    losses = "position,rotation,position~rotation"
+    rows = (
+        study([blocks_scene], tmp_path, StudyConfig(losses=losses, seeds=1, tune=1), base)
+        .scenes["tiny"]
+        .methods
+    )
+    pair = rows["position~rotation"]
+    assert np.array_equal(pair.position, rows["position"].position)
+    assert np.array_equal(pair.rotation_deg, rows["rotation"].rotation_deg)
+    with pytest.raises(InputError, match="list rotation by itself"):
+        StudyConfig(losses="position,position~rotation")
+        study([blocks_scene], tmp_path, StudyConfig(losses="position,position~rotation"), base)
+
+
+class Broken(Loss):
+    """No number on one image."""
+
+    def forward(self, prediction: Any, target: Any, progress: float) -> torch.Tensor:
+        value = safe_norm(prediction.position - target.pose.position)
+        return torch.where(torch.arange(len(value)) == 1, torch.nan, value)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setitem(LOSSES, "broken", Broken)
+    return "broken"
+
+
+def test_a_loss_that_is_no_number_fails_its_cell_and_the_others_go_on(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path, broken: str
+) -> None:
+    losses = f"default,{broken}+frustum"
+    config = StudyConfig(losses=losses, seeds=2, tune=1)
+    found = study([blocks_scene], tmp_path, config, base)
+    assert list(found.scenes["tiny"].methods) == ["default"]
+    assert len(found.failed) >= 1
+    assert "the loss is nan" in found.failed[0]
+    assert "(in Broken; a batch of 8 images" in found.failed[0]
+    assert "frame-" in found.failed[0]
+
+
+# Killed and started again.
+
+
+def run_study(scene: Path, out: Path, workers: int = 1) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "relocal", "study", str(scene), "--out", str(out)]
+    command += ["--losses", "default,posenet", "--seeds", "2", "--tune", "1", "--train", "tail"]
+    command += ["--epochs", "4", "--batch-size", "8", "--view.input-px", "64"]
+    command += ["--model.width", "32", "--workers", str(workers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def table(out: Path) -> dict[str, Any]:
+    scene = json.loads((out / "study.json").read_text())["scenes"]["tiny"]
+    return {name: (m["position"], m["rotation_deg"]) for name, m in scene["methods"].items()}
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_to_the_same_table(blocks_scene: Path, tmp_path: Path) -> None:
+    whole = run_study(blocks_scene, tmp_path / "whole")
+    assert whole.wait(timeout=600) == 0
+    killed = run_study(blocks_scene, tmp_path / "killed")
+    deadline = time.monotonic() + 300
+    # In the middle of a cell: one of its epochs is finished.
+    while not list((tmp_path / "killed").glob("unfinished/*/checkpoint/epoch-2*")):
+        assert time.monotonic() < deadline
+        assert killed.poll() is None
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "study.json").exists()
+    assert run_study(blocks_scene, tmp_path / "killed").wait(timeout=600) == 0
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    two = run_study(blocks_scene, tmp_path / "two", workers=2)
+    assert two.wait(timeout=600) == 0
+    for name, errors in table(tmp_path / "two").items():
+        np.testing.assert_allclose(errors, table(tmp_path / "whole")[name], rtol=0.2)
+
+
+def test_a_cell_is_the_same_in_any_process(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(base, validate=True, loss=LossConfig(name="posenet"))
+    cell = Cell("tiny", Fold(blocks_scene), "posenet", config, "seed-0")
+    first, second = run_cell(cell, tmp_path / "a"), run_cell(cell, tmp_path / "b")
+    assert first["position"] == second["position"]
+    assert first["rotation_deg"] == second["rotation_deg"]
