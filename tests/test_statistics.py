@@ -99,7 +99,7 @@ def test_swapping_the_methods_flips_the_sign(
     a, b = draw_medians(draw, seeds, blocks), draw_medians(draw, 3, blocks)
     one, other = (
         compare(a, b, names=NAMES, quantity="rotation", consecutive=consecutive),
-        compare(b, a, names=NAMES[::-1], quantity="rotation", consecutive=consecutive),
+        compare(b, a, names=(NAMES[1], NAMES[0]), quantity="rotation", consecutive=consecutive),
     )
     assert (one.a, one.b, one.quantity, one.seeds) == (other.b, other.a, "rotation", 3)
     assert one.mean_log_ratio == pytest.approx(-other.mean_log_ratio)
@@ -181,7 +181,7 @@ def test_without_noise_of_seeds_it_is_the_paired_t_test(
 def test_with_noise_of_seeds_alone_it_is_welchs_t_test(draw: np.random.Generator) -> None:
     # The same luck in every block: between blocks nothing varies.
     a, b = (draw_medians(draw, seeds, 1).repeat(12, axis=1) for seeds in (3, 5))
-    expected = stats.ttest_ind(np.log(a[:, 0]), np.log(b[:, 0]), equal_var=False)
+    expected: Any = stats.ttest_ind(np.log(a[:, 0]), np.log(b[:, 0]), equal_var=False)
     for consecutive in (True, False):
         found = contrast_of(a, b, consecutive=consecutive)
         assert found.p_value == pytest.approx(expected.pvalue)
