@@ -95,7 +95,7 @@ def test_saved_weights_are_the_moving_average_of_the_last_step(
     states: list[dict[str, Tensor]] = []
     update = loop.update_average
 
-    def watch(ema: Any, model: nn.Module, decay: float, step: int) -> None:
+    def watch(ema: Any, model: Any, decay: float, step: int) -> None:
         assert step == len(states)
         states.append({key: value.double().clone() for key, value in model.state_dict().items()})
         update(ema, model, decay, step)

@@ -52,7 +52,7 @@ def comparisons(study: Study) -> list[Comparison]:
     """
     methods = {method.text: method for method in study.config.methods()}
     primary = _primary(study.config.primary, methods)
-    pairs = [("primary", *primary)] if primary else []
+    pairs: list[tuple[Kind, str, str]] = [("primary", *primary)] if primary else []
     pairs += [pair for pair in _pairs(study, methods) if primary is None or pair[1:] != primary]
     quantities: tuple[Quantity, ...] = ("position", "rotation")
     found = [_compare(study, kind, a, b, q) for kind, a, b in pairs for q in quantities]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from relocal.errors import InputError, unknown
-from relocal.losses import LOSSES, LossConfig, parse_loss
+from relocal.losses import LOSSES, LossConfig, build_loss, parse_loss
 from relocal.models import PoseNetConfig
 from relocal.training import PRESETS, TrainConfig, ViewConfig
 
@@ -71,6 +71,7 @@ def parse_method(text: str) -> Method:
     own = {f.name for f in fields(TrainConfig)}
     trained = [o for o in options if "." in o.partition("=")[0] or o.partition("=")[0] in own]
     loss = parse_loss("/".join([name, *(o for o in options if o not in trained)]))
+    build_loss(loss)  # refuses what is not known
     pairs = [(o.partition("=")[0], o.partition("=")[2]) for o in trained]
     for key, word in pairs:
         if not word:

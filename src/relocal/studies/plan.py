@@ -32,7 +32,12 @@ class Plan:
     final: bool
 
     def tuning_cells(self) -> list[Cell]:
-        """A cell a setting, all with seed 0, asked about validation blocks."""
+        """A cell a setting, all with seed 0, asked about validation blocks.
+
+        Without a choice it is that of the first seed, unless this one is asked about test images.
+        """
+        if len(self.tries) == 1 and not self.final:
+            return self.seed_cells(self.tries[0])[:1]
         return [
             self._cell(replace(self.config, loss=loss, validate=True, seed=0), f"tune-{i}")
             for i, loss in enumerate(self.tries)
@@ -42,6 +47,10 @@ class Plan:
         """A cell a seed with the setting that was chosen."""
         config = replace(self.config, loss=loss, validate=not self.final)
         return [self._cell(replace(config, seed=s), f"seed-{s}") for s in range(self.seeds)]
+
+    def count(self) -> int:
+        """How many cells there are."""
+        return len(self.tuning_cells()) + self.seeds - (len(self.tries) == 1 and not self.final)
 
     def _cell(self, config: TrainConfig, label: str) -> Cell:
         return Cell(self.scene, self.fold, self.method.text, config, label)

@@ -115,27 +115,26 @@ def load_study(path: Path | str) -> Study:
 
 
 def _scene(content: Mapping[str, Any]) -> SceneErrors:
-    errors = {
-        name: PoseErrors(_errors(e["position"]), _errors(e["rotation_deg"]))
-        for name, e in content["baselines"].items()
-    }
-    methods = {
-        name: MethodErrors(
-            **{
-                **m,
-                "position": _errors(m["position"]),
-                "rotation_deg": _errors(m["rotation_deg"]),
-                "curve": np.array(m["curve"], dtype=np.float64).reshape(-1, 3),
-            }
-        )
-        for name, m in content["methods"].items()
-    }
-    rest = {
+    arrays: dict[str, Any] = {
         "images": tuple(content["images"]),
         "block": np.array(content["block"], dtype=np.int64),
         "nearest": _errors(content["nearest"]),
+        "baselines": {
+            name: PoseErrors(_errors(errors["position"]), _errors(errors["rotation_deg"]))
+            for name, errors in content["baselines"].items()
+        },
+        "methods": {name: _method(row) for name, row in content["methods"].items()},
     }
-    return SceneErrors(**{**content, **rest, "baselines": errors, "methods": methods})
+    return SceneErrors(**{**content, **arrays})
+
+
+def _method(content: Mapping[str, Any]) -> MethodErrors:
+    arrays: dict[str, Any] = {
+        "position": _errors(content["position"]),
+        "rotation_deg": _errors(content["rotation_deg"]),
+        "curve": np.array(content["curve"], dtype=np.float64).reshape(-1, 3),
+    }
+    return MethodErrors(**{**content, **arrays})
 
 
 def _errors(values: Any) -> np.ndarray:

@@ -60,7 +60,7 @@ def study(
     out, config = Path(out), config or StudyConfig()
     base = with_precision(base or DEPTHS[config.train])
     plans = make_plans([Path(scene) for scene in scenes], config, base)
-    total, done = sum(len(plan.tries) + plan.seeds for plan in plans), 0
+    total, done = sum(plan.count() for plan in plans), 0
     failed: list[str] = []
 
     def run(cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
@@ -69,7 +69,7 @@ def study(
         rest = [cell for cell in cells if cell not in found]
         if any(not cell.config.validate for cell in rest):
             _note_look(out)
-        done += len(found)
+        done = min(total, done + len(found))
         for cell, result in run_cells(rest, out, workers=workers, ray=ray, modules=modules):
             done += 1
             progress(done, total, f"{cell.scene} {cell.method} {cell.label}")

@@ -80,7 +80,7 @@ class TrainingData:
         if config.cached != "none":
             name = cache_name(files, cameras, self.camera, folder)
             self._keep_features(
-                model, name, folder, lambda *done: report(*done, "computing features")
+                model, name, folder, lambda done, total: report(done, total, "computing features")
             )
         # The cache holds the used images only: row[i] is where image i lies in it.
         self.row = torch.full((len(scene),), -1).scatter(0, used, torch.arange(len(used)))
