@@ -317,7 +317,7 @@ def test_a_killed_study_goes_on_to_the_same_table(blocks_scene: Path, tmp_path: 
     killed = run_study(blocks_scene, tmp_path / "killed")
     deadline = time.monotonic() + 300
     # In the middle of a cell: one of its epochs is finished.
-    while not list((tmp_path / "killed").glob("unfinished/*/checkpoint/epoch-2*")):
+    while not list((tmp_path / "killed").glob("work/unfinished/*/checkpoint/epoch-2*")):
         assert time.monotonic() < deadline
         assert killed.poll() is None
         time.sleep(0.01)

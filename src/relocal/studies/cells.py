@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ import torch
 
 from relocal.errors import InputError
 from relocal.pose import position_error, rotation_error_deg
-from relocal.scene import Scene
 from relocal.scene.files import read_json, write_json
-from relocal.studies.folds import Fold, asked_images, fold_scene
+from relocal.studies.folds import Fold, asked_images, fold_scene, training_images
 from relocal.training import TrainConfig
 from relocal.training.loop import fit, predict, prepare
 from relocal.training.run import environment
 
+WORK = "work"
+"""Folder of a study for what is made on the way; all else in it is small and worth keeping."""
 _DIGITS = 5
 
 Report = Callable[[int, int, str], None]
@@ -72,7 +74,7 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     fabric, model, loss, data = prepare(scene, config, _quiet, every_image=True)
     work = None
     if config.cached != "all":  # else it takes seconds
-        work = out / "unfinished" / _sha(json.dumps(_identity(cell, scene)))[:16]
+        work = out / WORK / "unfinished" / _sha(json.dumps(_identity(cell)))[:16]
         work.mkdir(parents=True, exist_ok=True)
     averaged, rows = fit(fabric, model, loss, data, work, _quiet)
     model.load_state_dict(averaged)
@@ -84,7 +86,7 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
         rows = [json.loads(row) for row in (work / "metrics.jsonl").read_text().splitlines()]
         shutil.rmtree(work)
     result = {
-        **_identity(cell, scene),
+        **_identity(cell),
         "position": _rounded(position_error(poses, truth)),
         "rotation_deg": _rounded(rotation_error_deg(poses, truth)),
         "curve": [
@@ -111,7 +113,7 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     result = read_json(file)
-    wanted = json.loads(json.dumps(_identity(cell, fold_scene(cell.fold))))
+    wanted = json.loads(json.dumps(_identity(cell)))
     different = [key for key, value in wanted.items() if result.get(key) != value]
     if different:
         raise InputError(
@@ -121,17 +123,27 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
     return result
 
 
-def _identity(cell: Cell, scene: Scene) -> dict[str, Any]:
+def _identity(cell: Cell) -> dict[str, Any]:
     """All that a result depends on, but for the code."""
-    index = asked_images(scene, final=not cell.config.validate)
-    train = scene.indices("train")
-    poses = [scene.poses.position.tolist(), scene.poses.quaternion.tolist()]
-    splits = [[scene.images[i] for i in part.tolist()] for part in (train, index)]
     return {
         "scene": cell.scene,
         "method": cell.method,
         "train": _without_paths(cell.config.to_json()),
-        "data": _sha(json.dumps([poses, splits]))[:16],
+        **_data(cell.fold, cell.config.validate),
+    }
+
+
+@lru_cache(maxsize=64)
+def _data(fold: Fold, validate: bool) -> dict[str, Any]:
+    """What a fold's images and poses are known by."""
+    scene = fold_scene(fold)
+    parts = (training_images(scene, not validate), asked_images(scene, not validate))
+    names = [[scene.images[i] for i in part.tolist()] for part in parts]
+    poses = [scene.poses.position.tolist(), scene.poses.quaternion.tolist()]
+    depth = scene.depth_range()
+    return {
+        "data": _sha(json.dumps([poses, names]))[:16],
+        "depth": None if depth is None else [_round(value) for value in depth.tolist()],
     }
 
 

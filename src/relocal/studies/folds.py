@@ -1,7 +1,9 @@
 """Folds and blocks: every block of a scene is tested once, and is the unit of what is concluded."""
 
 import re
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from relocal.errors import InputError
 from relocal.scene import Scene, apply_split, load_scene
+from relocal.scene.colmap import read_colmap, write_colmap
+from relocal.sfm import TriangulateConfig, triangulated
 from relocal.training.data import VALIDATION_BLOCK, split_validation
 
 _RULE = re.compile(r"(?P<rule>.+) fold (?P<fold>\d+)")
@@ -28,6 +32,8 @@ class Fold:
 
     folder: Path
     number: int = OWN
+    points: Path | None = None
+    """COLMAP model with the map points of this fold's training images."""
 
 
 def folds_of(folder: Path, wanted: str) -> list[Fold]:
@@ -62,13 +68,45 @@ def folds_of(folder: Path, wanted: str) -> list[Fold]:
 
 @lru_cache(maxsize=8)
 def fold_scene(fold: Fold) -> Scene:
-    """The scene under the split of a fold."""
-    scene = load_scene(fold.folder)
+    """The scene under the split of a fold.
+
+    Its own map points come from the training images that it was imported with, some of which
+    another fold tests: they stay out of other folds, which have points of their own or none.
+    """
+    own = load_scene(fold.folder)
     if fold.number == OWN:
-        return scene
-    match = _RULE.fullmatch(str(scene.provenance["split"]))
+        return own
+    match = _RULE.fullmatch(str(own.provenance["split"]))
     assert match is not None  # folds_of made the fold from it
-    return apply_split(scene, match["rule"], fold.number)
+    scene = apply_split(own, match["rule"], fold.number)
+    if fold.points is not None:
+        return replace(scene, points=read_colmap(fold.points)[-1])
+    return scene if scene.splits == own.splits else replace(scene, points=None)
+
+
+def with_points(
+    fold: Fold, work: Path, progress: Callable[[int, int, str], None] = lambda *_: None
+) -> Fold:
+    """The fold with map points of its own training images, where the scene has map points.
+
+    Args:
+        fold: The fold.
+        work: Folder where points are kept.
+        progress: Called with steps done, steps in all, and what is being done.
+    """
+    own, scene = load_scene(fold.folder), fold_scene(fold)
+    if own.points is None or scene.points is not None:
+        return fold
+    folder = work / "points" / f"{own.name}-fold-{fold.number}"
+    if not folder.is_dir():
+        scene = triangulated(scene, TriangulateConfig(), own.cache_folder(), progress)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, suffix=".partial") as partial:
+            made = Path(partial) / "model"
+            made.mkdir()
+            write_colmap(scene, made)
+            made.rename(folder)
+    return replace(fold, points=folder)
 
 
 def asked_images(scene: Scene, final: bool) -> Int[Tensor, " n"]:

@@ -1,6 +1,6 @@
 """The grid of a study: scenes × folds × methods, the settings to choose from, and the cells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,24 @@ from typing import Any
 import numpy as np
 
 from relocal.errors import InputError
-from relocal.losses import LossConfig, build_loss, check_rotation, check_scene
+from relocal.losses import (
+    LossConfig,
+    build_loss,
+    check_rotation,
+    check_scene,
+    needs_depth,
+    needs_range,
+    takes_points,
+)
 from relocal.metrics import median
 from relocal.scene import Scene, load_scene
 from relocal.studies.cells import Cell
 from relocal.studies.config import StudyConfig
-from relocal.studies.folds import Fold, fold_scene, folds_of
+from relocal.studies.folds import Fold, fold_scene, folds_of, with_points
 from relocal.studies.methods import Method, method_config, settings
 from relocal.training import TrainConfig
+
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,19 @@ class Plan:
         return Cell(self.scene, self.fold, self.method.text, config, label)
 
 
-def make_plans(folders: list[Path], config: StudyConfig, base: TrainConfig) -> list[Plan]:
+def make_plans(
+    folders: list[Path], config: StudyConfig, base: TrainConfig, work: Path, progress: Progress
+) -> list[Plan]:
     """All that is to be trained; what cannot be is refused before anything is.
+
+    Folds get map points of their own training images, where a loss uses points or depth.
+
+    Args:
+        folders: The scenes.
+        config: What is compared.
+        base: How the networks are trained.
+        work: Folder for what is made on the way.
+        progress: Called with steps done, steps in all, and what is being done.
 
     Raises:
         InputError: If a loss does not go with a scene, two scenes share a name, or a pair's parts
@@ -71,6 +92,8 @@ def make_plans(folders: list[Path], config: StudyConfig, base: TrainConfig) -> l
         if name in {plan.scene for plan in plans}:
             raise InputError(f"{folder}: another scene is called {name}, too; import one anew.")
         for fold in folds_of(folder, config.folds):
+            if any(_uses_map(method, base) for method in methods):
+                fold = with_points(fold, work, progress)
             scene = fold_scene(fold)
             for method in (m for m in methods if not m.parts):
                 trained = method_config(method, base)
@@ -78,6 +101,11 @@ def make_plans(folders: list[Path], config: StudyConfig, base: TrainConfig) -> l
                 tries = tuple(settings(trained.loss, config.tune))
                 plans.append(Plan(name, fold, method, trained, tries, config.seeds, config.final))
     return plans
+
+
+def _uses_map(method: Method, base: TrainConfig) -> bool:
+    loss, config = build_loss(method.loss), method_config(method, base)
+    return takes_points(loss) or needs_range(loss) or (needs_depth(loss) and not config.loss.depth)
 
 
 def _check(method: Method, config: TrainConfig, scene: Scene) -> None:

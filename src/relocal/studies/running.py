@@ -8,7 +8,7 @@ from typing import Any
 from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.scene.files import read_json, write_json
-from relocal.studies.cells import Cell, finished, import_modules, run_cells
+from relocal.studies.cells import WORK, Cell, finished, import_modules, run_cells
 from relocal.studies.config import StudyConfig
 from relocal.studies.gathering import gather
 from relocal.studies.methods import DEPTHS
@@ -59,7 +59,9 @@ def study(
     import_modules(modules)
     out, config = Path(out), config or StudyConfig()
     base = with_precision(base or DEPTHS[config.train])
-    plans = make_plans([Path(scene) for scene in scenes], config, base)
+    # Absolute, because other processes may work in another folder.
+    folders, work = [Path(scene).resolve() for scene in scenes], (out / WORK).resolve()
+    plans = make_plans(folders, config, base, work, progress)
     total, done = sum(plan.count() for plan in plans), 0
     failed: list[str] = []
 
