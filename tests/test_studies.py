@@ -242,6 +242,16 @@ def test_cells_of_other_options_are_not_taken(
         study([blocks_scene], tmp_path, config, replace(base, epochs=3))
 
 
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"validate": True}, {"loss": LossConfig(name="default")}]
+)
+def test_options_that_the_study_sets_are_refused(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="--seeds says how many|in --losses"):
+        study([blocks_scene], tmp_path, StudyConfig(), replace(base, **change))
+
+
 def test_two_scenes_of_one_name_are_refused(
     blocks_scene: Path, tiny_scene: Scene, base: TrainConfig, tmp_path: Path
 ) -> None:

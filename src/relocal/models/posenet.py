@@ -148,7 +148,7 @@ class PoseNet(nn.Module):
 
     def pool(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C r c"]:
         """What the head sees of a feature map; the same again when it is given that."""
-        return F.adaptive_avg_pool2d(maps, self.grid)
+        return maps if maps.shape[2:] == self.grid else F.adaptive_avg_pool2d(maps, self.grid)
 
     def _prediction(self, position: Tensor, rotation: Tensor) -> Prediction:
         position = self.position_mean + self.position_scale * position

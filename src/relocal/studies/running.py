@@ -1,6 +1,7 @@
 """The study: scenes × folds × methods × seeds with everything else equal, and what it shows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def study(
     import_modules(modules)
     out, config = Path(out), config or StudyConfig()
     base = with_precision(base or DEPTHS[config.train])
+    _check_base(base)
     # Absolute, because other processes may work in another folder.
     folders, work = [Path(scene).resolve() for scene in scenes], (out / WORK).resolve()
     plans = make_plans(folders, config, base, work, progress)
@@ -97,6 +99,14 @@ def study(
     )
     write_json(out / STUDY, study_to_json(result))
     return result
+
+
+def _check_base(base: TrainConfig) -> None:
+    """Refuses options of training that the study sets itself, and would pass over."""
+    if base.seed != 0 or base.validate:
+        raise InputError("--seed and --validate: the study sets them; --seeds says how many.")
+    if replace(base.loss, depth=None) != LossConfig():
+        raise InputError("--loss: give losses with their options in --losses; --loss.depth stays.")
 
 
 def _note_look(out: Path) -> None:

@@ -215,7 +215,8 @@ def build_optimizer(model: PoseNet, loss: nn.Module, config: TrainConfig) -> tor
         {"params": list(loss.parameters()), "peak": config.lr, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    # Fused: one pass over memory instead of seven.
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def set_learning_rate(optimizer: Any, progress: float, warmup: float) -> None:
