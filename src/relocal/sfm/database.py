@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from jaxtyping import Int
+from jaxtyping import Int, UInt
 from torch import Tensor
 
 from relocal.errors import InputError
@@ -199,7 +199,7 @@ def _check_room(database: Path, needed: int) -> None:
     check_space(database.parent, needed + _SPARE_BYTES)
 
 
-Matches = dict[tuple[int, int], Int[np.ndarray, "m 2"]]
+Matches = dict[tuple[int, int], UInt[np.ndarray, "_ 2"]]
 """Verified matches by pair of images: the rows of the keypoints in each."""
 
 

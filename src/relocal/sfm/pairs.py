@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
 
 from relocal.errors import InputError
 from relocal.pose import Pose
