@@ -195,7 +195,7 @@ def test_wrong_poses_are_refused_and_leave_the_old_points(
 def test_full_disk_is_told_before_colmap_dies_of_it(
     free: int, tiny_scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = namedtuple("usage", "free")  # noqa: PYI024
+    usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free))
     with pytest.raises(InputError, match=r"needs [\d.]+ GB, [\d.]+ GB are free"):
         triangulated(tiny_scene, TriangulateConfig(features=20000), tmp_path)

@@ -18,7 +18,7 @@ from relocal.errors import InputError
 from relocal.losses import LOSSES, Loss, LossConfig
 from relocal.models import PoseNetConfig
 from relocal.pose import safe_norm
-from relocal.scene import Scene, apply_split, save_scene
+from relocal.scene import Scene, apply_split, load_scene, save_scene
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.cells import Cell, run_cell
 from relocal.studies.contrasts import twin_of
@@ -29,6 +29,7 @@ from relocal.studies.folds import (
     fold_scene,
     folds_of,
     training_images,
+    with_points,
 )
 from relocal.studies.methods import DEPTHS, method_config, parse_method, settings
 from relocal.training import TrainConfig, ViewConfig
@@ -248,7 +249,7 @@ def test_cells_of_other_options_are_not_taken(
 def test_options_that_the_study_sets_are_refused(
     blocks_scene: Path, base: TrainConfig, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError, match="--seeds says how many|in --losses"):
+    with pytest.raises(InputError, match=r"--seeds says how many|in --losses"):
         study([blocks_scene], tmp_path, StudyConfig(), replace(base, **change))
 
 
@@ -327,7 +328,7 @@ def test_a_killed_study_goes_on_to_the_same_table(blocks_scene: Path, tmp_path: 
     killed = run_study(blocks_scene, tmp_path / "killed")
     deadline = time.monotonic() + 300
     # In the middle of a cell: one of its epochs is finished.
-    while not list((tmp_path / "killed").glob("work/unfinished/*/checkpoint/epoch-2*")):
+    while not list((tmp_path / "killed").glob("scratch/unfinished/*/checkpoint/epoch-2*")):
         assert time.monotonic() < deadline
         assert killed.poll() is None
         time.sleep(0.01)
@@ -350,3 +351,23 @@ def test_a_cell_is_the_same_in_any_process(
     first, second = run_cell(cell, tmp_path / "a"), run_cell(cell, tmp_path / "b")
     assert first["position"] == second["position"]
     assert first["rotation_deg"] == second["rotation_deg"]
+
+
+def test_folds_have_map_points_of_their_own_training_images(
+    blocks_scene: Path, tmp_path: Path
+) -> None:
+    own = load_scene(blocks_scene)
+    assert own.points is not None
+    for fold in folds_of(blocks_scene, "all"):
+        bare = fold_scene(fold)
+        assert (bare.points is not None) == (bare.splits == own.splits)
+        made = with_points(fold, tmp_path)
+        scene = fold_scene(made)
+        assert scene.points is not None
+        train = set(scene.indices("train").tolist())
+        assert set(scene.points.image_index.tolist()) <= train
+        assert with_points(fold, tmp_path) == made
+        depth, known = scene.depth_range(), own.depth_range()
+        assert depth is not None
+        assert known is not None
+        torch.testing.assert_close(depth, known, rtol=0.3, atol=0.0)

@@ -29,7 +29,7 @@ from relocal.training import TrainConfig
 from relocal.training.loop import fit, predict, prepare
 from relocal.training.run import environment
 
-WORK = "work"
+SCRATCH = "scratch"
 """Folder of a study for what is made on the way; all else in it is small and worth keeping."""
 _DIGITS = 5
 
@@ -74,7 +74,7 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     fabric, model, loss, data = prepare(scene, config, _quiet, every_image=True)
     work = None
     if config.cached != "all":  # else it takes seconds
-        work = out / WORK / "unfinished" / _sha(json.dumps(_identity(cell)))[:16]
+        work = out / SCRATCH / "unfinished" / _sha(json.dumps(_identity(cell)))[:16]
         work.mkdir(parents=True, exist_ok=True)
     averaged, rows = fit(fabric, model, loss, data, work, _quiet)
     model.load_state_dict(averaged)

@@ -9,7 +9,7 @@ from typing import Any
 from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.scene.files import read_json, write_json
-from relocal.studies.cells import WORK, Cell, finished, import_modules, run_cells
+from relocal.studies.cells import SCRATCH, Cell, finished, import_modules, run_cells
 from relocal.studies.config import StudyConfig
 from relocal.studies.gathering import gather
 from relocal.studies.methods import DEPTHS
@@ -62,7 +62,7 @@ def study(
     base = with_precision(base or DEPTHS[config.train])
     _check_base(base)
     # Absolute, because other processes may work in another folder.
-    folders, work = [Path(scene).resolve() for scene in scenes], (out / WORK).resolve()
+    folders, work = [Path(scene).resolve() for scene in scenes], (out / SCRATCH).resolve()
     plans = make_plans(folders, config, base, work, progress)
     total, done = sum(plan.count() for plan in plans), 0
     failed: list[str] = []
