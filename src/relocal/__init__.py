@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate
     from relocal.localizers import LOCALIZERS, Localizer, Regressor
-    from relocal.losses import COUPLED, LOSSES, LossConfig
+    from relocal.losses import COUPLED, LOSSES, LossConfig, loss_text, parse_loss
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
@@ -39,7 +39,7 @@ _HOME = {
     "errors": ("InputError",),
     "evaluation": ("Report", "evaluate"),
     "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
-    "losses": ("COUPLED", "LOSSES", "LossConfig"),
+    "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),

@@ -117,6 +117,7 @@ def _value(text: str, option: str, value: str, kind: Any) -> Any:
             raise InputError(f"{text}: {option} must be true or false, not {value}.")
         return value == "true"
     if kind is not float:
+        check_word(option, value, kind)
         return value
     try:
         return float(value)

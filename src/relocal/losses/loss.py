@@ -61,7 +61,8 @@ def distance(
         r = safe_norm(residual)
         return torch.where(r <= bend, r.square() / (2 * bend), r - bend / 2)
     if kind in ("cauchy", "barron"):
-        return bend * _barron((residual / bend).square().sum(-1), 0 if kind == "cauchy" else shape)
+        shape = 0.0 if kind == "cauchy" else shape
+        return bend * _barron((residual / bend).square().sum(-1), shape)
     raise unknown("--loss.robust", kind, get_args(Robust))
 
 

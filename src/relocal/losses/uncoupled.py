@@ -21,7 +21,7 @@ from relocal.losses.loss import (
     shift,
     turn,
 )
-from relocal.pose import quaternion_log
+from relocal.pose import ROTATIONS, in_hemisphere, quaternion_log
 from relocal.types import Prediction, Target
 
 Quaternion = Literal["raw", "unit"]
@@ -214,10 +214,13 @@ class LogQ(Loss):
     def forward(self, prediction: Prediction, target: Target, progress: float) -> PerSample:
         """The loss of each sample."""
         estimate = prediction.pose().quaternion
-        label = label_of(estimate, prediction, target, self.match_sign)
-        gap = quaternion_log(estimate, signed=True) - quaternion_log(label, signed=True)
+        if self.match_sign or not ROTATIONS[prediction.rotation_name].signed:
+            # The estimate turns to the label's side: logarithms on the other side are others.
+            estimate = in_hemisphere(estimate, target.quaternion)
+        label = quaternion_log(target.quaternion, signed=True)
         position = self.x_distance(shift(prediction, target))
-        return learned_sum(position, self.s_x, self.q_distance(gap), self.s_q)
+        rotation = self.q_distance(quaternion_log(estimate, signed=True) - label)
+        return learned_sum(position, self.s_x, rotation, self.s_q)
 
 
 class Geodesic(Loss):
