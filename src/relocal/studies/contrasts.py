@@ -1,4 +1,4 @@
-"""Which methods are compared, and what may be said: contrasts fixed by rule before they are read."""
+"""Which methods are compared, and what may be said: contrasts fixed before they are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -78,8 +78,7 @@ def _primary(text: str | None, methods: Mapping[str, Method]) -> tuple[str, str]
 
 
 def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str, str]]:
-    texts = list(methods)
-    reference = REFERENCE if REFERENCE in methods else texts[0]
+    texts, reference = list(methods), reference_of(study)
     pairs: list[tuple[Kind, str, str]] = [
         ("reference", text, reference) for text in texts if text != reference
     ]
@@ -93,6 +92,12 @@ def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str,
         if best is not None and best not in (reference, twin):
             pairs.append(("best uncoupled", text, best))
     return pairs
+
+
+def reference_of(study: Study) -> str:
+    """The method that all others are compared with: ``default``, or the first one."""
+    texts = [method.text for method in study.config.methods()]
+    return REFERENCE if REFERENCE in texts else texts[0]
 
 
 def is_coupled(method: Method) -> bool:

@@ -163,8 +163,8 @@ def compare(
     blocks of 40 correlated frames, 3 seeds):
 
     - Neighbouring blocks of a recording are alike. With a correlation of 0.3 between effects of
-      neighbours the plain interval covers the truth in 87 % of studies. So for ``consecutive`` blocks
-      the variance is taken from slow waves, see ``_variance_over_blocks``.
+      neighbours the plain interval covers the truth in 87 % of studies. So for ``consecutive``
+      blocks the variance is taken from slow waves, see ``_variance_over_blocks``.
     - A network is one draw, and all blocks that it answered share its luck. When the luck of a
       training moves all its errors by 10 %, the plain interval covers 67 %. So the variance between
       seeds is added, with the degrees of freedom of Welch and Satterthwaite.
