@@ -44,7 +44,8 @@ def draw_forest(found: Sequence[Comparison]) -> Any:
                 axes.axhline(y - 0.55, color=GRID, lw=0.8)
                 if quantity == "position":
                     kind = "" if c is None else f"  ({c.kind})"
-                    style = {"fontsize": 8, "fontweight": "bold", "va": "center"}
+                    style: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "va": "center"}
+                    style |= {"bbox": {"facecolor": "white", "lw": 0, "pad": 1}}
                     offset: Any = axes.get_yaxis_transform()
                     axes.text(0.01, y, f"{a}  against  {b}{kind}", transform=offset, **style)
                 if c is not None:
@@ -90,19 +91,29 @@ def _finish(axes: Any, effects: Sequence[Effect], quantity: str, bottom: float) 
     # A few wide intervals may leave the picture, lest they press all others together.
     reach = 1.1 * float(np.quantile(finite, 0.9)) if finite else 0.0
     reach = min(max(reach, -_LEAST), _MOST)
-    inside = [p for p in _PERCENT if abs(math.log1p(p / 100)) <= reach]
-    step = math.ceil(len(inside) / _MOST_TICKS)
-    zero = inside.index(0)
-    ticks = [p for i, p in enumerate(inside) if (i - zero) % step == 0]
+    ticks = _ticks(reach)
     axes.axvline(0, color="black", lw=0.8, zorder=1)
     axes.set_xlim(-reach, reach)
-    axes.set_xticks(
-        [math.log1p(p / 100) for p in ticks], [f"{p:+d} %" if p else "0" for p in ticks]
-    )
+    names = [f"{p:+d} %".replace("-", "−") if p else "0" for p in ticks]
+    axes.set_xticks([math.log1p(p / 100) for p in ticks], names, fontsize=8)
     axes.set_ylim(bottom - 0.8, -0.8)
     axes.set_xlabel(f"change of the {quantity} error")
     axes.grid(axis="x", color=GRID, lw=0.6)
+    axes.tick_params(axis="y", length=0)
     axes.set_axisbelow(True)
+
+
+def _ticks(reach: float) -> list[int]:
+    """Changes in per cent to name, from zero outwards, none too near to the last."""
+    gap, ticks = 2 * reach / _MOST_TICKS, [0]
+    for side in (-1, 1):
+        last = 0.0
+        for percent in sorted((p for p in _PERCENT if p * side > 0), key=abs):
+            place = abs(math.log1p(percent / 100))
+            if place - last >= gap and place <= reach:
+                ticks.append(percent)
+                last = place
+    return sorted(ticks)
 
 
 def _name_rows(axes: Any, found: Sequence[Comparison], pairs: Sequence[tuple[str, str]]) -> None:
@@ -115,4 +126,3 @@ def _name_rows(axes: Any, found: Sequence[Comparison], pairs: Sequence[tuple[str
             places.append(top + 1 + i)
         top += _height(found, *pair) + 1.6
     axes.set_yticks(places, names, fontsize=7.5)
-    axes.tick_params(axis="y", length=0)

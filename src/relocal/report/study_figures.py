@@ -110,6 +110,7 @@ def draw_training(study: Study, looks: Looks) -> Any:
     Returns:
         A matplotlib Figure, a row a scene.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     def draw(axes: Any, scene: SceneErrors, column: int) -> None:
         for name in _of(looks, scene):
@@ -121,6 +122,9 @@ def draw_training(study: Study, looks: Looks) -> Any:
             axes.plot(epochs, values, label=_label(name), **looks[name].style())
         if column:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter("{x:g}")  # powers of ten would be formulas
+            axes.yaxis.set_minor_formatter(NullFormatter())
         units = ("loss, share of its drop", f"position, {scene.unit}", "rotation, °")
         axes.set_ylabel(units[column])
         axes.set_xlabel("epoch")
@@ -172,7 +176,7 @@ def _unit(scene: SceneErrors, quantity: Quantity) -> str:
     return scene.unit if quantity == "position" else "°"
 
 
-def _reach(errors: list[Float[np.ndarray, "seeds images"]]) -> float:
+def _reach(errors: list[np.ndarray]) -> float:
     """Nine of ten answers of all methods but the worst are in the picture."""
     tails = [np.quantile(row, 0.9, method="lower") for rows in errors for row in rows]
     finite = [float(tail) for tail in tails if np.isfinite(tail)]

@@ -57,7 +57,7 @@ def middle(scene: SceneErrors, name: str, quantity: Quantity) -> Middle:
 def mean_ratio(study: Study, name: str, quantity: Quantity) -> float:
     """Geometric mean over all scenes of a method's ratio to the oracle; NaN if it lacks a scene."""
     scenes = study.scenes.values()
-    if lacking(study, name):
+    if not scenes or lacking(study, name):
         return math.nan
     return geometric_mean(middle(scene, name, quantity).ratio for scene in scenes)
 
@@ -69,7 +69,7 @@ def method_names(study: Study) -> list[str]:
 
 def lacking(study: Study, name: str) -> list[str]:
     """The scenes in which a method or baseline was not measured whole."""
-    return [s.name for s in study.scenes.values() if name not in s.methods | s.baselines]
+    return [s.name for s in study.scenes.values() if name not in {*s.methods, *s.baselines}]
 
 
 def comparison_of(

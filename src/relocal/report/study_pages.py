@@ -12,6 +12,7 @@ from relocal.report.study_numbers import (
     method_names,
     middle,
     number,
+    overall,
 )
 from relocal.report.study_pictures import Picture
 from relocal.report.study_tables import (
@@ -48,7 +49,11 @@ _LATEX = {
 
 def markdown_text(text: str) -> str:
     """A text from data that Markdown shows as it is, in one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#~|&$])", r"\\\1", " ".join(text.split()))
+    return _escaped(" ".join(text.split()))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#~|&$])", r"\\\1", text)
 
 
 def latex_text(text: str) -> str:
@@ -97,17 +102,8 @@ def _names(study: Study) -> str:
 
 def _prose(text: str) -> str:
     """A sentence in which names stand between backticks, as Markdown."""
-    parts = re.split(r"`([^`]*)`", text)
-    return "".join(f"`{_code(p)}`" if i % 2 else markdown_text_in(p) for i, p in enumerate(parts))
-
-
-def markdown_text_in(text: str) -> str:
-    """``markdown_text`` that keeps the spaces at both ends."""
-    return re.sub(r"([\\*_{}\[\]<>#~|&$])", r"\\\1", text.replace("\n", " "))
-
-
-def _code(text: str) -> str:
-    return text.replace("\n", " ")
+    parts = re.split(r"`([^`]*)`", " ".join(text.split()))
+    return "".join(f"`{part}`" if i % 2 else _escaped(part) for i, part in enumerate(parts))
 
 
 def _table(table: Table) -> str:
@@ -166,11 +162,7 @@ def _latex_row(study: Study, found: Sequence[Comparison], name: str) -> str:
     cells.append(" / ".join(number(mean_ratio(study, name, q), 2) for q in QUANTITIES))
     for quantity in QUANTITIES:
         comparison = comparison_of(found, name, reference_of(study), quantity)
-        whole = len(study.scenes) == 1
-        cells.append("" if comparison is None else _latex_change(comparison, whole))
+        # Over fewer scenes it would be another mean.
+        whole = comparison is not None and len(comparison.scenes) == len(study.scenes)
+        cells.append(change(overall(comparison)) if comparison and whole else "")
     return " & ".join(latex_text(cell) for cell in cells) + r" \\"
-
-
-def _latex_change(comparison: Comparison, whole: bool) -> str:
-    only = next(iter(comparison.scenes.values()))
-    return change(only if whole else comparison.combined)

@@ -18,7 +18,7 @@ from relocal.report.study_numbers import (
     signed,
     where,
 )
-from relocal.report.study_words import answers, gaps, making, standing
+from relocal.report.study_words import answers, extent, gaps, making, standing
 from relocal.report.tables import aligned
 from relocal.scene.scene import some
 from relocal.studies.contrasts import Comparison, comparisons, reference_of
@@ -59,9 +59,7 @@ def scene_table(study: Study, scene: SceneErrors, found: Sequence[Comparison]) -
         verdicts = [_against(found, name, reference, q, scene.name) for q in QUANTITIES]
         rows.append([Cell(name), *_middles(scene, name), *verdicts])
     head = ["method", f"median, {scene.unit}", "median, °", "÷ oracle", *_against_heads(reference)]
-    blocks = len(set(scene.block.tolist()))
-    caption = f"{scene.name}: {len(scene.images)} images in {blocks} blocks, {scene.regime}"
-    return Table(caption, head, rows)
+    return Table(f"{scene.name}: {extent(scene)}, {scene.regime}", head, rows)
 
 
 def _against_heads(reference: str) -> list[str]:
@@ -79,16 +77,29 @@ def _middles(scene: SceneErrors, name: str) -> list[Cell]:
 
 
 def _against(
-    found: Sequence[Comparison], name: str, reference: str, quantity: Quantity, scene: str | None
+    found: Sequence[Comparison], name: str, reference: str, quantity: Quantity, scene: str
 ) -> Cell:
-    """A method against the reference, in one scene or over all."""
+    """A method against the reference in one scene."""
     if name == reference:
         return Cell("reference", 0.0)
     comparison = comparison_of(found, name, reference, quantity)
-    if comparison is None or (scene is not None and scene not in comparison.scenes):
+    if comparison is None or scene not in comparison.scenes:
         return Cell("–", math.nan)
-    effect = comparison.combined if scene is None else comparison.scenes[scene]
+    effect = comparison.scenes[scene]
     return Cell(change_and_verdict(effect), effect.mean_log_ratio)
+
+
+def _together(study: Study, found: Sequence[Comparison], name: str, quantity: Quantity) -> Cell:
+    """A method against the reference over scenes; fewer scenes are another mean, and said."""
+    reference = reference_of(study)
+    if name == reference:
+        return Cell("reference", 0.0)
+    comparison = comparison_of(found, name, reference, quantity)
+    if comparison is None:
+        return Cell("–", math.nan)
+    count, effect = len(comparison.scenes), comparison.combined
+    only = "" if count == len(study.scenes) else f"; {count} of {len(study.scenes)} scenes"
+    return Cell(change_and_verdict(effect) + only, effect.mean_log_ratio)
 
 
 def scenes_table(study: Study, found: Sequence[Comparison]) -> Table:
@@ -100,7 +111,7 @@ def scenes_table(study: Study, found: Sequence[Comparison]) -> Table:
         row = [Cell(name), *(Cell(number(ratio, 2), ratio) for ratio in ratios)]
         verdicts = [Cell(""), Cell("")]
         if name not in baselines:
-            verdicts = [_against(found, name, reference, q, None) for q in QUANTITIES]
+            verdicts = [_together(study, found, name, q) for q in QUANTITIES]
         rows.append([*row, *verdicts])
     head = ["method", "position ÷ oracle", "rotation ÷ oracle", *_against_heads(reference)]
     caption = f"Over {len(study.scenes)} scenes: geometric mean of the ratios to the oracle"

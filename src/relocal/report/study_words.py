@@ -21,7 +21,7 @@ from relocal.studies.contrasts import (
     twin_of,
 )
 from relocal.studies.methods import Depth
-from relocal.studies.results import Study
+from relocal.studies.results import SceneErrors, Study
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE, Effect, Quantity
 
 HONEST = (
@@ -107,21 +107,18 @@ def _coupling(study: Study, found: Sequence[Comparison]) -> str:
     best = best_uncoupled(study)
     if best is None:
         return "Nothing can be said of coupling: no uncoupled loss was measured in every scene."
-    effects = [(a, q) for a in coupled for q in QUANTITIES if coupling_shown(a, best, q, found)]
-    against = f"both its decoupled twin and `{best}`, the best uncoupled loss on validation"
+    effects: list[tuple[str, Quantity]] = [
+        (a, q) for a in coupled for q in QUANTITIES if coupling_shown(a, best, q, found)
+    ]
+    against = f"both its decoupled twin and the best uncoupled loss on validation, `{best}`"
     if effects:
         which = some([f"`{a}` in {q} {_place(found, a, q)}" for a, q in effects])
         return f"An effect of coupling was shown: {which}, better than {against}."
-    rows = [
-        overall(c)
-        for a in coupled
-        for b in (twin_of(a), best)
-        for q in QUANTITIES
-        if (c := comparison_of(found, a, b, q)) is not None
-    ]
-    if all(row.reason for row in rows):
-        why = f" ({rows[0].reason})" if rows else " (the decoupled twins were not measured)"
-        return f"Nothing can be said of an effect of coupling{why}."
+    pairs = ((comparison_of(found, a, twin_of(a), q) for a in coupled) for q in QUANTITIES)
+    twins = [overall(c) for row in pairs for c in row if c is not None]
+    if all(effect.reason for effect in twins):
+        why = twins[0].reason if twins else "no decoupled twin was measured"
+        return f"Nothing can be said of an effect of coupling: {why}."
     return f"No effect of coupling was shown: no coupled loss was better than {against}."
 
 
@@ -152,14 +149,19 @@ def settings(study: Study) -> list[tuple[str, str]]:
     ]
 
 
+def extent(scene: SceneErrors) -> str:
+    """How many images were asked, in how many blocks."""
+    counts = {"image": len(scene.images), "block": len(set(scene.block.tolist()))}
+    return " in ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items())
+
+
 def scene_facts(study: Study) -> list[tuple[str, str]]:
     """What a reader must know of each scene."""
     return [
         (
             scene.name,
-            f"{len(scene.images)} images in {len(set(scene.block.tolist()))} blocks; regime: "
-            f"{scene.regime}; labels: {scene.labels or 'not stated'}; split: {scene.split}; "
-            f"positions in {'metres' if scene.unit == 'm' else 'a unit of its own'}",
+            f"{extent(scene)}; positions in {'metres' if scene.unit == 'm' else 'its own unit'}; "
+            f"regime: {scene.regime}; labels: {scene.labels or 'not stated'}; split: {scene.split}",
         )
         for scene in study.scenes.values()
     ]

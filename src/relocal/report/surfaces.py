@@ -124,7 +124,7 @@ def loss_surfaces() -> Any:
     heights = [math.ceil(len(part) / _COLUMNS) for part in (bases, terms)]
     with drawing(**{"font.size": 9}):
         figure = Figure(figsize=(8.6, 0.9 + 2.05 * sum(heights)), layout="constrained")
-        parts = figure.subfigures(2, 1, height_ratios=heights, hspace=0.02)
+        parts: Any = figure.subfigures(2, 1, height_ratios=heights, hspace=0.02)
         titles = ("Base losses", "Coupled terms, each beside its decoupled twin")
         for part, surfaces, rows, title in zip(parts, (bases, terms), heights, titles, strict=True):
             part.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")

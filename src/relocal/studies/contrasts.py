@@ -123,7 +123,7 @@ def best_uncoupled(study: Study) -> str | None:
         rows = [scene.methods.get(method.text) for scene in study.scenes.values()]
         values = [row.validation for row in rows if row is not None]
         known = [value for value in values if value is not None]
-        if not is_coupled(method) and not method.parts and len(known) == len(study.scenes):
+        if not is_coupled(method) and not method.parts and 0 < len(known) == len(study.scenes):
             scores[method.text] = float(np.mean(np.log(known)))
     return min(scores, key=lambda text: scores[text]) if scores else None
 
