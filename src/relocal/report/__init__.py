@@ -6,6 +6,9 @@ from relocal.report.lines import Format, estimate_line, estimate_to_json, pose_t
 from relocal.report.making import unit_name
 from relocal.report.page import report_to_html
 from relocal.report.photos import Photos, choose_photos
+from relocal.report.study_files import save_study
+from relocal.report.study_tables import study_table
+from relocal.report.surfaces import loss_surfaces
 from relocal.report.tables import (
     plain_table,
     report_to_json,
@@ -23,12 +26,15 @@ __all__ = [
     "draw_top_view",
     "estimate_line",
     "estimate_to_json",
+    "loss_surfaces",
     "plain_table",
     "pose_to_json",
     "report_to_html",
     "report_to_json",
     "report_to_markdown",
     "save_report",
+    "save_study",
+    "study_table",
     "table",
     "unit_name",
 ]

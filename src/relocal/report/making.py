@@ -25,17 +25,23 @@ def trainings(report: Report) -> dict[str, str]:
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """What a reader must know to judge the numbers: a term and its Markdown each."""
-    made = report.made_by
-    scene = made.get("provenance", {})
-    versions = {"python": made.get("python"), **made.get("packages", {})}
-    cores = None if made.get("cores") is None else f"{made['cores']} cores"
-    machine = (made.get("processor"), cores, made.get("gpu"), made.get("system"))
+    scene = report.made_by.get("provenance", {})
     return [
         ("Labels", str(scene.get("labels", "not stated"))),
         ("Split", f"{scene.get('split', 'not stated')}; read here: {report.split}"),
         ("Regime", report.regime),
         ("Unit", unit_name(report)),
         *((f"Training of {name}", text) for name, text in trainings(report).items()),
+        *environment_facts(report.made_by),
+    ]
+
+
+def environment_facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Commit, date, machine and versions, of what ``environment`` and a date say."""
+    versions = {"python": made.get("python"), **made.get("packages", {})}
+    cores = None if made.get("cores") is None else f"{made['cores']} cores"
+    machine = (made.get("processor"), cores, made.get("gpu"), made.get("system"))
+    return [
         ("Commit", made.get("commit") or "not in a checkout"),
         ("Date", str(made.get("date", "not stated"))),
         ("Machine", ", ".join(str(part) for part in machine if part) or "not stated"),
@@ -50,22 +56,22 @@ def unit_name(report: Report) -> str:
 
 def options(report: Report) -> list[list[str]]:
     """Every option of every run: the names of the columns, then a row an option."""
-    runs = {name: dict(_flat(about)) for name, about in report.made_by.get("runs", {}).items()}
+    runs = {name: dict(flat(about)) for name, about in report.made_by.get("runs", {}).items()}
     keys = dict.fromkeys(key for values in runs.values() for key in values)
     return [["option", *runs], *([key, *(v.get(key, "–") for v in runs.values())] for key in keys)]
 
 
 def provenance(report: Report) -> list[list[str]]:
     """Where the scene came from: the names of the columns, then a row a fact."""
-    found = _flat(report.made_by.get("provenance", {}))
+    found = flat(report.made_by.get("provenance", {}))
     return [["fact", "value"], *([key, value] for key, value in found)]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested values as text, under dotted names; long lists are cut short."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple):
             yield f"{prefix}{key}", some([str(item) for item in value], limit=8)
         else:

@@ -1,19 +1,23 @@
-"""The page: a report as one HTML file that asks for nothing else.
+"""The page: a report as one HTML file that asks for nothing else."""
 
-Every text that comes from data goes through ``escape``, and the page's own policy lets no script
-run but the one whose hash it states.
-"""
-
-import base64
-import hashlib
 import math
-import re
-from collections.abc import Iterable
 from html import escape
-from pathlib import Path, PurePosixPath
-from string import Template
+from pathlib import PurePosixPath
 
 from relocal.evaluation import ORACLE, Report
+from relocal.report.elements import (
+    button_heads,
+    definitions,
+    disc,
+    fill_page,
+    grid,
+    legend,
+    legend_key,
+    marked,
+    panel_row,
+    section,
+    table,
+)
 from relocal.report.figures import (
     BASELINE,
     BASELINE_STYLES,
@@ -39,10 +43,6 @@ def report_to_html(report: Report, photos: Photos) -> str:
         report: The report.
         photos: What may be shown of the photos.
     """
-    page, style, script = (
-        Path(__file__).with_name(name).read_text("utf-8")
-        for name in ("page.html", "page.css", "page.js")
-    )
     sections = (
         _results(report),
         _curves(report),
@@ -52,17 +52,11 @@ def report_to_html(report: Report, photos: Photos) -> str:
         _images(report),
         _making(report),
     )
-    return Template(page).substitute(
-        title=escape(f"{report.scene}: {len(report.images)} {report.split} images"),
-        about=escape(
-            f"Regime: {report.regime}. Training split: {len(report.training)} images. "
-            f"Positions in {unit_name(report)}."
-        ),
-        sections="\n".join(sections),
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    about = (
+        f"Regime: {report.regime}. Training split: {len(report.training)} images. "
+        f"Positions in {unit_name(report)}."
     )
+    return fill_page(f"{report.scene}: {len(report.images)} {report.split} images", about, sections)
 
 
 # --- sections ----------------------------------------------------------------------------------
@@ -71,27 +65,27 @@ def report_to_html(report: Report, photos: Photos) -> str:
 def _results(report: Report) -> str:
     head, *rows = numbers(report)
     remarks = "".join(f"<li>{escape(remark)}</li>\n" for remark in report.remarks())
-    return _section(
+    return section(
         "Results",
         f'<ul class="remarks">\n{remarks}</ul>' if remarks else "",
-        _table(f"Errors of every method on the same {len(report.images)} images", head, rows),
-        f'<p class="note">{_marked(LEGEND)}</p>',
+        table(f"Errors of every method on the same {len(report.images)} images", head, rows),
+        f'<p class="note">{marked(LEGEND)}</p>',
     )
 
 
 def _curves(report: Report) -> str:
     colour_of = colours(report)
     keys = (
-        _key(name, f"border-top:3px {style or 'solid'} {colour_of.get(name, BASELINE)}")
+        legend_key(name, f"border-top:3px {style or 'solid'} {colour_of.get(name, BASELINE)}")
         for name in report.methods
         for style in [BASELINE_STYLES.get(name)]
     )
-    return _section(
+    return section(
         "Cumulative errors",
         "<p>The share of images at or below each error. A photo without an answer is never "
         "reached.</p>",
-        _keys(keys),
-        _panels(
+        legend(keys),
+        panel_row(
             (curves_panel(report, quantity), f"{quantity.capitalize()} error")
             for quantity in _QUANTITIES
         ),
@@ -102,14 +96,14 @@ def _distances(report: Report) -> str:
     names = report.localizers()
     if not names:
         return ""
-    keys = (_key(name, _disc(colour)) for name, colour in colours(report).items())
-    return _section(
+    keys = (legend_key(name, disc(colour)) for name, colour in colours(report).items())
+    return section(
         "Errors far from the training poses",
         "<p>Each point is a photo, the line a running median. The dotted line is the oracle "
         "nearest pose: below it, an answer is nearer to the truth than any such neighbour. "
         "Triangles at the upper edge are errors above it; crosses there have no answer.</p>",
-        _keys(keys),
-        _panels(
+        legend(keys),
+        panel_row(
             (distance_panel(report, quantity), f"{quantity.capitalize()} error")
             for quantity in _QUANTITIES
         ),
@@ -117,17 +111,17 @@ def _distances(report: Report) -> str:
 
 
 def _views(report: Report) -> str:
-    keys = [_key("training", _disc(TRAINING)), _key("true", _disc(TRUE))]
+    keys = [legend_key("training", disc(TRAINING)), legend_key("true", disc(TRUE))]
     parts: list[str] = []
     for method in report.localizers() or [None]:
-        named = [] if method is None else [_key(f"predicted: {method}", _disc(PREDICTED))]
-        parts.append(_keys([*keys, *named]))
+        named = [] if method is None else [legend_key(f"predicted: {method}", disc(PREDICTED))]
+        parts.append(legend([*keys, *named]))
         panels = ((False, "From above"), (True, "From the side"))
-        parts.append(_panels((view_panel(report, method, side), text) for side, text in panels))
+        parts.append(panel_row((view_panel(report, method, side), text) for side, text in panels))
         if method is not None and (count := outside(report, method)):
             answers = "1 answer lies" if count == 1 else f"{count} answers lie"
             parts.append(f'<p class="note">{answers} outside the pictures.</p>')
-    return _section(
+    return section(
         "Positions and look directions",
         "<p>Short strokes point where a camera looks. A thin line joins a true position to the "
         "predicted one.</p>",
@@ -143,7 +137,7 @@ def _photos(report: Report, photos: Photos) -> str:
                 items = "\n".join(_photo(report, photos, method, i) for i in chosen)
                 parts.append(f"<h3>{what} photos of {escape(method)}</h3>")
                 parts.append(f'<ul class="photos">\n{items}\n</ul>')
-    return _section("Median and worst photos", *parts) if len(parts) > 1 else ""
+    return section("Median and worst photos", *parts) if len(parts) > 1 else ""
 
 
 def _photo(report: Report, photos: Photos, method: str, index: int) -> str:
@@ -166,13 +160,9 @@ def _images(report: Report) -> str:
     head = ["image", "sequence", f"nearest training pose, {report.unit}"]
     for name in report.localizers():
         head += [f"{name}: position, {report.unit}", f"{name}: rotation, °"]
-    buttons = (
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(text)}</button></th>'
-        for text in head
-    )
     rows = (_image(report, i) for i in range(len(report.images)))
-    table = _grid("Every image; press a header to sort", "".join(buttons), rows, "images")
-    return _section("Image by image", table)
+    caption = "Every image; press a header to sort"
+    return section("Image by image", grid(caption, button_heads(head), rows, "images"))
 
 
 def _image(report: Report, index: int) -> str:
@@ -195,68 +185,12 @@ def _number(value: float, digits: int) -> str:
 
 
 def _making(report: Report) -> str:
-    listed = "\n".join(
-        f"<dt>{escape(term)}</dt><dd>{_marked(text)}</dd>" for term, text in facts(report)
-    )
     tables = [
-        _table(caption, head, rows, "text")
+        table(caption, head, rows, "text")
         for caption, (head, *rows) in (
             ("Options of the runs", options(report)),
             ("Provenance of the scene", provenance(report)),
         )
         if rows
     ]
-    return _section("How it was made", f"<dl>\n{listed}\n</dl>", *tables)
-
-
-# --- parts -------------------------------------------------------------------------------------
-
-
-def _section(title: str, *parts: str) -> str:
-    return "\n".join(["<section>", f"<h2>{title}</h2>", *filter(None, parts), "</section>"])
-
-
-def _marked(text: str) -> str:
-    """Escaped text, in which Markdown's emphasis and code are HTML's."""
-    text = re.sub(r"\*([^*]+)\*", r"<em>\1</em>", escape(text))
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
-
-
-def _table(caption: str, head: list[str], rows: Iterable[list[str]], kind: str = "") -> str:
-    """A table, each row named by its first cell."""
-    names = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    lines = (
-        f'<th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells)
-        for name, *cells in rows
-    )
-    return _grid(caption, names, lines, kind)
-
-
-def _grid(caption: str, head: str, rows: Iterable[str], kind: str) -> str:
-    """A table that scrolls in its own frame, by keyboard too."""
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return (
-        f'<div class="scroll {kind}" tabindex="0" role="region" aria-label="{escape(caption)}">\n'
-        f"<table>\n<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
-
-
-def _panels(panels: Iterable[tuple[str, str]]) -> str:
-    figures = (
-        f"<figure>\n{svg}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
-        for svg, caption in panels
-    )
-    return '<div class="panels">\n' + "\n".join(figures) + "\n</div>"
-
-
-def _keys(keys: Iterable[str]) -> str:
-    return f'<p class="key">{" ".join(keys)}</p>'
-
-
-def _key(name: str, style: str) -> str:
-    return f'<span><i style="{style}"></i>{escape(name)}</span>'
-
-
-def _disc(colour: str) -> str:
-    return f"height:.7em;width:.7em;border-radius:50%;background:{colour}"
+    return section("How it was made", definitions(facts(report)), *tables)

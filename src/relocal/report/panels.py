@@ -35,7 +35,7 @@ _MANY = 300  # more marks than this are drawn as pixels, so that the page stays 
 _DPI = 120
 _LOOK = 0.05  # length of a look direction, as a share of the picture
 _SHAPE = np.array([4.0, 3.0])  # of the views, wide and high
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",  # text stays text
     "font.size": 9,
     "axes.spines.top": False,
@@ -207,15 +207,21 @@ def _panel(draw: Callable[[Any], None], alt: str, height: float = 3.2) -> str:
     """Draws a panel, and makes of it an SVG element that can stand in a page."""
     from matplotlib.figure import Figure
 
-    content = io.StringIO()
-    # The salt keeps the names inside one panel apart from those inside another.
-    with drawing(**_STYLE, **{"svg.hashsalt": alt}):
+    with drawing(**STYLE):
         figure = Figure(figsize=(4.8, height), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         draw(axes)
-        about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    return inline_svg(figure, alt)
+
+
+def inline_svg(figure: Any, alt: str) -> str:
+    """Makes of matplotlib's figure an SVG element that can stand in a page."""
+    content = io.StringIO()
+    about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # The salt keeps the names inside one panel apart from those inside another.
+    with drawing(**STYLE, **{"svg.hashsalt": alt}):
         figure.savefig(content, format="svg", dpi=_DPI, transparent=True, metadata=about)
     return _inline(content.getvalue(), alt)
 

@@ -96,9 +96,14 @@ def report_to_markdown(report: Report) -> str:
 
 def table(report: Report) -> str:
     """The Markdown table: a row a method."""
-    head, *rows = numbers(report)
+    return markdown_table(numbers(report))
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table; the first one is the head."""
+    head, *rest = rows
     return "\n".join(
-        [_line(head), _line(["---", *["--:"] * (len(head) - 1)]), *(_line(row) for row in rows)]
+        [_line(head), _line(["---", *["--:"] * (len(head) - 1)]), *(_line(row) for row in rest)]
     )
 
 
@@ -128,17 +133,20 @@ def _length(value: float) -> str:
 
 def plain_table(report: Report) -> str:
     """The main numbers for a terminal: a row a method."""
-    head: tuple[str, ...] = ("method", f"median, {report.unit}", "median, °", "÷ oracle", "ms")
-    rows: list[tuple[str, ...]] = [head]
+    rows = [["method", f"median, {report.unit}", "median, °", "÷ oracle", "ms"]]
     for name, n in report.summary().items():
         ratio = f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}"
         time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
         numbers = f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"
-        rows.append((name, *numbers, ratio, time_ms))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    lines = [
+        rows.append([name, *numbers, ratio, time_ms])
+    about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
+    return "\n".join([about, *aligned(rows), *report.remarks()])
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as lines for a terminal, whose columns stand under each other."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
         "  ".join(cell.rjust(w) if k else cell.ljust(w) for k, (cell, w) in enumerate(pairs))
         for pairs in (list(zip(row, widths, strict=True)) for row in rows)
     ]
-    about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
-    return "\n".join([about, *lines, *report.remarks()])

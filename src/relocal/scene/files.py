@@ -96,14 +96,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text aside and renames it.
+    """Writes a text aside and renames it, its newlines as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file aside and renames it.
 
     Raises:
         OSError: If it cannot be written, with the file's name; what was there stays.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, "utf-8")
+        partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

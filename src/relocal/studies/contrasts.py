@@ -78,8 +78,7 @@ def _primary(text: str | None, methods: Mapping[str, Method]) -> tuple[str, str]
 
 
 def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str, str]]:
-    texts = list(methods)
-    reference = REFERENCE if REFERENCE in methods else texts[0]
+    texts, reference = list(methods), reference_of(study)
     pairs: list[tuple[Kind, str, str]] = [
         ("reference", text, reference) for text in texts if text != reference
     ]
@@ -93,6 +92,12 @@ def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str,
         if best is not None and best not in (reference, twin):
             pairs.append(("best uncoupled", text, best))
     return pairs
+
+
+def reference_of(study: Study) -> str:
+    """The method that all others are compared with: ``default``, or the first one."""
+    texts = [method.text for method in study.config.methods()]
+    return REFERENCE if REFERENCE in texts else texts[0]
 
 
 def is_coupled(method: Method) -> bool:
@@ -118,7 +123,7 @@ def best_uncoupled(study: Study) -> str | None:
         rows = [scene.methods.get(method.text) for scene in study.scenes.values()]
         values = [row.validation for row in rows if row is not None]
         known = [value for value in values if value is not None]
-        if not is_coupled(method) and not method.parts and len(known) == len(study.scenes):
+        if not is_coupled(method) and not method.parts and 0 < len(known) == len(study.scenes):
             scores[method.text] = float(np.mean(np.log(known)))
     return min(scores, key=lambda text: scores[text]) if scores else None
 

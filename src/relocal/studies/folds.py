@@ -85,7 +85,9 @@ def fold_scene(fold: Fold) -> Scene:
 
 
 def with_points(
-    fold: Fold, work: Path, progress: Callable[[int, int, str], None] = lambda *_: None
+    fold: Fold,
+    work: Path,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> Fold:
     """The fold with map points of its own training images, where the scene has map points.
 

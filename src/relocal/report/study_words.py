@@ -1,0 +1,182 @@
+"""Words of a study: the answer in a sentence, what may be said of coupling, how it was made."""
+
+from collections.abc import Sequence
+
+from relocal.report.making import environment_facts
+from relocal.report.study_numbers import (
+    QUANTITIES,
+    change,
+    comparison_of,
+    lacking,
+    method_names,
+    overall,
+    where,
+)
+from relocal.scene.scene import some
+from relocal.studies.contrasts import (
+    Comparison,
+    best_uncoupled,
+    is_coupled,
+    reference_of,
+    twin_of,
+)
+from relocal.studies.methods import Depth
+from relocal.studies.results import SceneErrors, Study
+from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE, Effect, Quantity
+
+HONEST = (
+    "None of these losses is called the source paper's term (Ward, Jalwana, Bennamoun 2019): the "
+    "text that this project has stops before the paper's equation. The family is built from what "
+    "that text states: a term that combines both errors, is added to the default loss, and is "
+    "chosen by experiment."
+)
+LEGEND = (
+    "*Median*: mean over seeds of the median over images, ± the standard deviation between seeds. "
+    "*÷ oracle*: that median over the median of the oracle nearest pose (the training pose nearest "
+    "to the true one; it looks at no image), position / rotation. *Mean pose*, *oracle nearest* "
+    "and *retrieval* need no training. *Against*: change of the error with its 95 % interval, and "
+    "the verdict; negative is better. A failure is an infinite error."
+)
+VERDICTS = (
+    "An interval is of the mean over blocks of the log ratio of block medians, and counts "
+    "neighbouring blocks and seeds; over scenes it is that of a random effect. Every verdict but "
+    "the primary one goes by its p value adjusted after Holm, so that it can be *no difference "
+    "shown* although the interval leaves zero out. Scenes of different units are never averaged: "
+    "over scenes there are only ratios."
+)
+_DEPTHS: dict[Depth, str] = {
+    "head": "the regressor alone, on cached features",
+    "tail": "all but the stem of the backbone",
+    "full": "the whole network",
+}
+
+
+def standing(study: Study) -> str:
+    """Which images the numbers are of: validation, or the test set and how often it was read."""
+    if not study.config.final:
+        return (
+            "These are validation numbers: the images are blocks of the training set, on which "
+            "settings were chosen, too; no test image was read (--final reads them)."
+        )
+    count = len(study.looks)
+    times = "once" if count == 1 else f"{count} times"
+    when = f": {'; '.join(study.looks)}" if count else ""
+    return f"These are test numbers. The test images were read {times}{when}."
+
+
+def answers(study: Study, found: Sequence[Comparison]) -> list[str]:
+    """The answers first: what the primary contrast says, and whether coupling had an effect."""
+    return [_primary(found), _coupling(study, found)]
+
+
+def _primary(found: Sequence[Comparison]) -> str:
+    """The primary contrast in words, or that there is none."""
+    primary = [c for c in found if c.kind == "primary" and c.quantity == "position"]
+    if not primary:
+        return (
+            "No contrast was fixed beforehand and measured (--primary A:B), so that the study has "
+            "no single answer; all verdicts are adjusted for their number."
+        )
+    return _sentence(primary[0])
+
+
+def _sentence(comparison: Comparison) -> str:
+    """What a comparison says, and in each scene where it says nothing as a whole."""
+    effect = overall(comparison)
+    kind, place = f"{comparison.quantity} error", where(comparison)
+    a, b = (f"`{name}`" for name in (comparison.a, comparison.b))
+    if effect.verdict in (BETTER, WORSE):
+        smaller = "smaller" if effect.verdict == BETTER else "larger"
+        return f"{a} has a {smaller} {kind} than {b} {place}: {_change(effect)}."
+    if effect.verdict == NO_DIFFERENCE:
+        return f"No difference in {kind} between {a} and {b} was shown {place}: {_change(effect)}."
+    scenes = (f"{name}: {c.verdict}, {change(c)}" for name, c in comparison.scenes.items())
+    each = f" By scene: {'; '.join(scenes)}." if len(comparison.scenes) > 1 else ""
+    return f"On the {kind} of {a} against {b} {place}: {effect.verdict}.{each}"
+
+
+def _change(effect: Effect) -> str:
+    return change(effect).replace(" (", " (95 % interval ")
+
+
+def _coupling(study: Study, found: Sequence[Comparison]) -> str:
+    """Contrast (b), the only one that may be called an effect of coupling."""
+    coupled = [m.text for m in study.config.methods() if is_coupled(m) and not m.parts]
+    if not coupled:
+        return "No coupled loss took part, so that nothing is said of coupling."
+    best = best_uncoupled(study)
+    if best is None:
+        return "Nothing can be said of coupling: no uncoupled loss was measured in every scene."
+    effects: list[tuple[str, Quantity]] = [
+        (a, q) for a in coupled for q in QUANTITIES if coupling_shown(a, best, q, found)
+    ]
+    against = f"both its decoupled twin and the best uncoupled loss on validation, `{best}`"
+    if effects:
+        which = some([f"`{a}` in {q} {_place(found, a, q)}" for a, q in effects])
+        return f"An effect of coupling was shown: {which}, better than {against}."
+    pairs = ((comparison_of(found, a, twin_of(a), q) for a in coupled) for q in QUANTITIES)
+    twins = [overall(c) for row in pairs for c in row if c is not None]
+    if all(effect.reason for effect in twins):
+        why = twins[0].reason if twins else "no decoupled twin was measured"
+        return f"Nothing can be said of an effect of coupling: {why}."
+    return f"No effect of coupling was shown: no coupled loss was better than {against}."
+
+
+def coupling_shown(a: str, best: str, quantity: Quantity, found: Sequence[Comparison]) -> bool:
+    """Whether a coupled method is better than its twin, and than the best uncoupled one."""
+    pairs = [comparison_of(found, a, b, quantity) for b in (twin_of(a), best)]
+    return all(c is not None and overall(c).verdict == BETTER for c in pairs)
+
+
+def _place(found: Sequence[Comparison], a: str, quantity: Quantity) -> str:
+    """Where a coupled method was compared with its twin."""
+    twin = comparison_of(found, a, twin_of(a), quantity)
+    return "" if twin is None else where(twin)
+
+
+def settings(study: Study) -> list[tuple[str, str]]:
+    """What was chosen before anything was trained: a term and its Markdown each."""
+    config = study.config
+    tuned = "nothing" if config.tune == 1 else f"up to {config.tune} settings of each loss"
+    return [
+        ("Trained", f"{_DEPTHS[config.train]} ({config.train})"),
+        ("Seeds", f"{config.seeds} for each method, scene and fold"),
+        ("Folds", config.folds),
+        ("Tuning", f"{tuned}, tried on validation blocks with one seed"),
+        ("Primary contrast", config.primary or "none was fixed"),
+        ("Reference", f"`{reference_of(study)}`"),
+        ("Best uncoupled", f"`{best_uncoupled(study) or 'none'}`"),
+    ]
+
+
+def extent(scene: SceneErrors) -> str:
+    """How many images were asked, in how many blocks."""
+    counts = {"image": len(scene.images), "block": len(set(scene.block.tolist()))}
+    return " in ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items())
+
+
+def scene_facts(study: Study) -> list[tuple[str, str]]:
+    """What a reader must know of each scene."""
+    return [
+        (
+            scene.name,
+            f"{extent(scene)}; positions in {'metres' if scene.unit == 'm' else 'its own unit'}; "
+            f"regime: {scene.regime}; labels: {scene.labels or 'not stated'}; split: {scene.split}",
+        )
+        for scene in study.scenes.values()
+    ]
+
+
+def gaps(study: Study) -> list[str]:
+    """What is missing: cells that failed, and methods that lack a scene."""
+    left_out = [
+        f"{name} is left out of {some(scenes)}: not all of its cells are there."
+        for name in method_names(study)
+        if (scenes := lacking(study, name))
+    ]
+    return [*(f"Failed: {cell}" for cell in study.failed), *left_out]
+
+
+def making(study: Study) -> list[tuple[str, str]]:
+    """How the study was made: settings, scenes, commit, machine."""
+    return [*settings(study), *scene_facts(study), *environment_facts(study.made_by)]
