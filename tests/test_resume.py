@@ -206,5 +206,5 @@ def test_training_goes_on_with_the_same_depth_only(tiny_scene: Scene, tiny_run: 
     for depth in [(near, median * 1.009, far), (near, median, far * 0.991)]:
         run.begin(replace(begun, depth=depth), tiny_scene)
     for depth in [(near, median * 1.02, far), (near, median, far * 0.5), None]:
-        with pytest.raises(InputError, match="--resume needs the map points .*depth are .* were"):
+        with pytest.raises(InputError, match=r"--resume needs the map points .*depth are .* were"):
             run.begin(replace(begun, depth=depth), tiny_scene)

@@ -289,7 +289,7 @@ def test_map_points_behind_the_cameras_are_refused(
 ) -> None:
     assert tiny_scene.points is not None
     far_away = replace(tiny_scene.points, xyz=tiny_scene.points.xyz + 1e3)
-    with pytest.raises(InputError, match="lie behind the cameras .* poses are probably wrong"):
+    with pytest.raises(InputError, match=r"lie behind the cameras .* poses are probably wrong"):
         train(replace(tiny_scene, points=far_away), tmp_path / "run", tiny_config)
 
 
