@@ -1,9 +1,9 @@
 """Map points from known poses, against the surfaces of the rendered room."""
 
 import shutil
-from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -145,15 +145,16 @@ def test_points_are_the_same_whatever_else_the_cache_holds(
     scene = scene.with_splits({"train": scene.splits["train"][3:17]}, "a fold")
     config = TriangulateConfig(neighbours=4)
     alone = triangulated(scene, config, tmp_path)
-    # What the shared cache has is not made again: features of all images, and these pairs.
+    # What the shared cache has is not made again: features of all images, then these pairs.
     monkeypatch.setattr(pycolmap, "extract_features", refuse)
-    monkeypatch.setattr(pycolmap, "match_image_pairs", refuse)
     shared = triangulated(scene, config, cache)
-    assert alone.provenance == shared.provenance
+    monkeypatch.setattr(pycolmap, "match_image_pairs", refuse)
+    again = triangulated(scene, config, cache)
     assert alone.points is not None
-    assert shared.points is not None
-    for name, value in vars(alone.points).items():
-        np.testing.assert_array_equal(value, getattr(shared.points, name), err_msg=name)
+    for other in (shared, again):
+        assert other.provenance == alone.provenance
+        for name, value in vars(alone.points).items():
+            np.testing.assert_array_equal(value, getattr(other.points, name), err_msg=name)
     assert set(alone.points.image_index.tolist()) <= set(scene.indices("train").tolist())
     (database,) = cache.glob("sfm-*/*.db")
     with pycolmap.Database.open(database) as content:
@@ -191,14 +192,19 @@ def test_wrong_poses_are_refused_and_leave_the_old_points(
     assert capfd.readouterr() == ("", "")  # nothing of COLMAP's log
 
 
-@pytest.mark.parametrize("free", [10**6, 6 * 10**7])
+@pytest.mark.parametrize("made_already", [False, True])
 def test_full_disk_is_told_before_colmap_dies_of_it(
-    free: int, tiny_scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made_already: bool,
+    tiny_scene: Scene,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    for name in ("extract_features", "match_image_pairs", "triangulate_points"):
+        monkeypatch.setattr(pycolmap, name, refuse)
     with pytest.raises(InputError, match=r"needs [\d.]+ GB, [\d.]+ GB are free"):
-        triangulated(tiny_scene, TriangulateConfig(features=20000), tmp_path)
+        triangulated(tiny_scene, TriangulateConfig(), cache if made_already else tmp_path)
 
 
 def test_two_at_once_and_failures_of_colmap_are_told(
@@ -263,10 +269,8 @@ def test_databases_of_other_photos_or_options_are_removed(tmp_path: Path) -> Non
 def test_saved_points_leave_the_poses_as_they_were(tiny_scene: Scene, bare: Path) -> None:
     assert tiny_scene.points is not None
     before = load_scene(bare)
-    for _ in range(2):
-        saved = save_points(load_scene(bare), tiny_scene.points, {})
-    loaded = load_scene(bare)
-    for scene in (loaded, saved):
+    saved = save_points(save_points(before, tiny_scene.points, {}), tiny_scene.points, {})
+    for scene in (saved, load_scene(bare)):
         assert torch.equal(scene.poses.position, before.poses.position)
         assert torch.equal(scene.poses.quaternion, before.poses.quaternion)
     assert pycolmap.Reconstruction(bare / "sparse/0").num_points3D() == len(tiny_scene.points.xyz)

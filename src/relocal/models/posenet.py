@@ -34,6 +34,8 @@ class PoseNetConfig:
     """PoseNet's two auxiliary regressors while training (googlenet)."""
     rotation: str = "quaternion"
     """How the network writes a rotation."""
+    log_variance: bool = False
+    """Whether it also says how sure it is, which the loss nll trains."""
     heads: int = 1
     """Position and rotation from one wide layer, as PoseNet, or from two of their own."""
 
@@ -54,7 +56,13 @@ class PoseHead(nn.Module):
     """Features -> one wide layer, or two -> position and rotation parameters, in float32."""
 
     def __init__(
-        self, inputs: int, width: int, dropout: float, rotation_size: int, heads: int = 1
+        self,
+        inputs: int,
+        width: int,
+        dropout: float,
+        rotation_size: int,
+        heads: int = 1,
+        log_variance: bool = False,
     ) -> None:
         super().__init__()
         self.wide = nn.Linear(inputs, width)
@@ -62,18 +70,21 @@ class PoseHead(nn.Module):
         self.position = nn.Linear(width, 3)
         self.rotation = nn.Linear(width, rotation_size)
         self.wide_rotation = nn.Linear(inputs, width) if heads == 2 else None
+        self.log_variance = nn.Linear(width, 2) if log_variance else None
 
     def forward(
         self, features: Float[Tensor, "B n"]
-    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"]]:
-        """Returns normalised positions and raw rotation parameters."""
+    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"], Float[Tensor, "B 2"] | None]:
+        """Returns normalised positions, raw rotation parameters, and log-variances of both."""
         wide = self.dropout(F.relu(self.wide(features)))
         other = wide
         if self.wide_rotation is not None:
             other = self.dropout(F.relu(self.wide_rotation(features)))
         # bfloat16 has three digits: fine for features, not for centimetres.
         with torch.autocast(wide.device.type, enabled=False):
-            return self.position(wide.float()), self.rotation(other.float())
+            wide, other = wide.float(), other.float()
+            sure = None if self.log_variance is None else self.log_variance(wide)
+            return self.position(wide), self.rotation(other), sure
 
 
 class AuxiliaryHead(nn.Module):
@@ -86,10 +97,11 @@ class AuxiliaryHead(nn.Module):
 
     def forward(
         self, features: Float[Tensor, "B C h w"]
-    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"]]:
+    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B k"], None]:
         """Returns normalised positions and raw rotation parameters."""
         pooled = F.relu(self.reduce(F.adaptive_avg_pool2d(features, 4)))
-        return self.head(pooled.flatten(1))
+        position, rotation, _ = self.head(pooled.flatten(1))
+        return position, rotation, None
 
 
 class PoseNet(nn.Module):
@@ -109,7 +121,9 @@ class PoseNet(nn.Module):
         self.grid = (3, 4) if config.pool == "grid" else (1, 1)
         size = ROTATIONS[config.rotation].size
         features = backbone.channels * self.grid[0] * self.grid[1]
-        self.head = PoseHead(features, config.width, config.dropout, size, config.heads)
+        self.head = PoseHead(
+            features, config.width, config.dropout, size, config.heads, config.log_variance
+        )
         if config.auxiliary and not backbone.taps:
             raise InputError(
                 "--model.auxiliary: this backbone has no inner layers for auxiliary regressors; "
@@ -150,6 +164,9 @@ class PoseNet(nn.Module):
         """What the head sees of a feature map; the same again when it is given that."""
         return maps if maps.shape[2:] == self.grid else F.adaptive_avg_pool2d(maps, self.grid)
 
-    def _prediction(self, position: Tensor, rotation: Tensor) -> Prediction:
+    def _prediction(self, position: Tensor, rotation: Tensor, log_var: Tensor | None) -> Prediction:
         position = self.position_mean + self.position_scale * position
-        return Prediction(position, rotation, self.rotation_name)
+        if log_var is not None:  # of the position in scene units, too
+            unit = torch.stack([self.position_scale.log(), self.position_scale.new_zeros(())])
+            log_var = log_var + 2 * unit
+        return Prediction(position, rotation, self.rotation_name, log_var)
