@@ -1,5 +1,6 @@
 """Models: one suite over every architecture and every way to write a rotation."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from relocal.backbones import BACKBONES, BackboneConfig, build_backbone
 from relocal.errors import InputError
@@ -158,3 +160,26 @@ def test_unknown_word_is_refused_with_the_nearest_one() -> None:
     object.__setattr__(config, "pool", "grit")  # past the type check that only tests have
     with pytest.raises(InputError, match=r"--model\.pool.*Did you mean grid"):
         config.__post_init__()
+
+
+def test_two_heads_share_nothing_but_the_backbone() -> None:
+    backbone = build_backbone(BackboneConfig(weights="none"))
+    model = PoseNet(backbone, PoseNetConfig(width=8, heads=2, dropout=0.0)).eval()
+    prediction = model(torch.rand(2, 3, 64, 64) * 255)
+    prediction.position.sum().backward()
+    assert model.head.wide.weight.grad is not None
+    assert model.head.wide_rotation is not None
+    assert model.head.wide_rotation.weight.grad is None
+
+
+def test_log_variance_follows_the_scene_s_scale() -> None:
+    backbone = build_backbone(BackboneConfig(weights="none"))
+    model = PoseNet(backbone, PoseNetConfig(width=8, log_variance=True)).eval()
+    image = torch.rand(2, 3, 64, 64) * 255
+    before = model(image).log_var
+    model.position_scale.mul_(10)
+    after = model(image).log_var
+    assert before is not None
+    assert after is not None
+    assert_close(after[:, 0] - before[:, 0], torch.full((2,), 2 * math.log(10)))
+    assert_close(after[:, 1], before[:, 1])

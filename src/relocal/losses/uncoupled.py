@@ -326,8 +326,8 @@ class Nll(Loss):
         """The loss of each sample."""
         if prediction.log_var is None:
             raise InputError(
-                "--loss nll: this model does not say how sure it is (log_var); take a model that "
-                "does, or another loss."
+                "--loss nll: this model does not say how sure it is: give --model.log-variance, "
+                "or another loss."
             )
         error = torch.cat([NORM(shift(prediction, target))[:, None], turn(prediction, target)], -1)
         s = prediction.log_var.clamp(-MAX_LOG_VAR, MAX_LOG_VAR)

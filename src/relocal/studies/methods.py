@@ -59,7 +59,8 @@ def parse_method(text: str) -> Method:
     network is built and trained; the others are the loss's own.
 
     Raises:
-        InputError: If the loss or an option is not known.
+        InputError: If an option of the loss is not known. Whether the loss itself is, does not
+            matter yet: a finished study is read without the file that its losses came from.
     """
     text = text.strip()
     if PAIR in text:
@@ -71,7 +72,6 @@ def parse_method(text: str) -> Method:
     own = {f.name for f in fields(TrainConfig)}
     trained = [o for o in options if "." in o.partition("=")[0] or o.partition("=")[0] in own]
     loss = parse_loss("/".join([name, *(o for o in options if o not in trained)]))
-    build_loss(loss)  # refuses what is not known
     pairs = [(o.partition("=")[0], o.partition("=")[2]) for o in trained]
     for key, word in pairs:
         if not word:
@@ -85,8 +85,9 @@ def method_config(method: Method, base: TrainConfig) -> TrainConfig:
     """How a method is trained: the study's options, and what it changes of them.
 
     Raises:
-        InputError: If an option is unknown or its value refused.
+        InputError: If the loss or an option is unknown, or a value refused.
     """
+    build_loss(method.loss)
     content = base.to_json()
     for key, word in method.options:
         *folders, last = key.split(".")
