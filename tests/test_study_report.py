@@ -235,7 +235,7 @@ def test_answer_says_the_primary_contrast_and_coupling(study: Study) -> None:
     )
     assert amounts(primary.partition("scenes:")[2])[0] == round(combined.percent_change, 1)
     assert coupling.startswith(f"An effect of coupling was shown: `{TERM}` in position")
-    assert f"and `{TWIN}`, the best uncoupled loss" in coupling
+    assert f"the best uncoupled loss on validation, `{TWIN}`." in coupling
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def _finish(axes: Any, effects: Sequence[Effect], quantity: str, bottom: float) 
     ends = [abs(end) for e in effects for end in (e.interval or (e.mean_log_ratio,))]
     finite = [end for end in ends if math.isfinite(end)]
     # A few wide intervals may leave the picture, lest they press all others together.
-    reach = 1.1 * float(np.quantile(finite, 0.9)) if finite else 0.0
+    reach = 1.1 * min(max(finite), 2 * float(np.quantile(finite, 0.8))) if finite else 0.0
     reach = min(max(reach, -_LEAST), _MOST)
     ticks = _ticks(reach)
     axes.axvline(0, color="black", lw=0.8, zorder=1)

@@ -122,7 +122,7 @@ def _forest_picture(compared: Sequence[Comparison], left_out: int) -> Picture:
         "Comparisons as a picture",
         "Change of the error with 95 % intervals; left of zero the first method is better. "
         "Diamonds: over scenes. Blue: better, orange: worse, grey: no difference shown, "
-        f"hollow: no verdict.{rest}",
+        f"hollow: no verdict. The widest intervals may leave the picture.{rest}",
         f"Intervals of the change of errors. {some(texts, limit=MOST_METHODS)}",
         draw_forest(compared),
     )

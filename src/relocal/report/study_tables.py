@@ -172,8 +172,8 @@ def _witnesses(contrast: Contrast) -> list[Cell]:
     lag = contrast.lag1_correlation
     return [
         Cell(number(lag, 2).replace("-", "−"), math.nan if lag is None else lag),
-        Cell(str(contrast.blocks), contrast.blocks),
-        Cell(str(contrast.seeds), contrast.seeds),
+        Cell(str(contrast.blocks), float(contrast.blocks)),
+        Cell(str(contrast.seeds), float(contrast.seeds)),
     ]
 
 
