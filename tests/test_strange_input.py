@@ -343,6 +343,20 @@ def test_two_photos_of_one_name_are_refused(
     assert "twice" in said or "take for one" in said
 
 
+@pytest.mark.parametrize("name", ["a.eps", "a.jpg"])
+def test_what_would_start_a_program_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(file_of(Image.new("RGB", (64, 48)), "EPS"))
+    for source in (tmp_path / name, (tmp_path / name).read_bytes()):
+        with pytest.raises(InputError, match="not a photo; accepted are JPEG, PNG"):
+            open_photo(source)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+def test_photos_of_every_accepted_kind_are_decoded(kind: str) -> None:
+    content = file_of(Image.new("RGB", (64, 48), (0, 0, 255)), kind)
+    assert decode(content)[2].float().mean() > 250
+
+
 def test_float_image_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((48, 64), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif: pixels of mode F"):

@@ -239,7 +239,7 @@ def median_depth(path: Path, images: Sequence[str], every: int = 20) -> float:
     for name in images[::every]:
         file = path / re.sub(r"\.color\.\w+$", ".depth.png", name)
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=["PNG"]) as image:
                 depth_mm = np.asarray(image, dtype=np.int64)[::8, ::8]
         except OSError as error:
             raise InputError(f"{file}: this depth image cannot be read ({error}).") from error

@@ -1,5 +1,6 @@
 """Zip files from strangers: nothing escapes the folder, nothing grows without bound."""
 
+import errno
 import shutil
 import stat
 import zlib
@@ -79,7 +80,8 @@ def _extract(
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"{archive.name}: two of its entries are in one place.") from error
     except OSError as error:
-        if error.errno is not None:  # the disk's; that of damaged bzip2 has no number
+        # Damaged bzip2 has no number, a place outside the file EINVAL; others are the disk's.
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise _damaged(archive, error) from error
     return files, size
