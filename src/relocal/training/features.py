@@ -6,8 +6,6 @@ whole training camera, and the window is cut from its map.
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from torch import Generator, Tensor
 
 from relocal.backbones import STEM_STRIDE, Backbone
 from relocal.camera import Camera
-from relocal.images import check_space
+from relocal.images import new_cache
 
 _BATCH = 32
 
@@ -50,11 +48,7 @@ def build_feature_cache(
     shape = (len(images), first.shape[2], first.shape[3], first.shape[1])
     path = folder / f"{name}-{_stem_digest(backbone)}.npy"
     if not path.exists():
-        check_space(folder, 2 * int(np.prod(shape)))
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
-        os.close(handle)
-        partial = Path(temporary)
-        try:
+        with new_cache(path, 2 * int(np.prod(shape))) as partial:
             array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint16, shape=shape)
             for start in range(0, len(images), _BATCH):
                 maps = _stem_maps(backbone, images[start : start + _BATCH])
@@ -62,10 +56,6 @@ def build_feature_cache(
                 array[start : start + _BATCH] = bits.numpy()
                 progress(min(start + _BATCH, len(images)), len(images))
             array.flush()
-            partial.chmod(0o644)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     mapped = np.load(path, mmap_mode="c", allow_pickle=False)
     return torch.from_numpy(mapped).view(torch.bfloat16).permute(0, 3, 1, 2)
 
