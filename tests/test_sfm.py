@@ -3,7 +3,8 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import numpy as np
 import pycolmap
@@ -17,7 +18,8 @@ from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import save_points
-from relocal.sfm import TriangulateConfig, pose_pairs, triangulate
+from relocal.sfm import TriangulateConfig, pose_pairs, triangulate, triangulated
+from relocal.sfm.database import numbered, sweep, work_folder
 
 
 @pytest.fixture
@@ -36,6 +38,18 @@ def bare(tiny_scene: Scene, tmp_path: Path) -> Path:
     (folder / "scene.json").write_text(about)
     assert load_scene(folder).points is None
     return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tiny_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features and matches of the tiny room, of all its images and more pairs than one asks for."""
+    folder = tmp_path_factory.mktemp("cache")
+    triangulated(every(tiny_scene), TriangulateConfig(neighbours=12), folder)
+    return folder
+
+
+def every(scene: Scene) -> Scene:
+    return replace(scene, points=None, splits={"train": scene.images})
 
 
 def to_surfaces(points: Float64[np.ndarray, "P 3"]) -> Float64[np.ndarray, " P"]:
@@ -61,6 +75,8 @@ def test_map_points_lie_on_the_surfaces_of_the_room(tiny_scene: Scene, bare: Pat
     assert loaded.points is not None
     np.testing.assert_allclose(loaded.points.xyz, scene.points.xyz)
     about = loaded.provenance["points"]
+    assert 12 < about["images_that_see_points"] <= about["images"] == 24
+    assert 0.3 < about["matches_kept"] < 1
     assert about["count"] == len(scene.points.xyz) == model.num_points3D()
     assert 0 < about["mean_reprojection_error_px"] < 1
     assert about["mean_track_length"] >= 3
@@ -82,7 +98,7 @@ def test_interrupted_triangulation_goes_on(bare: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         triangulate(bare, progress=stop)
     assert load_scene(bare).points is None
-    (database,) = bare.glob("cache/sfm-*/database.db")
+    (database,) = bare.glob("cache/sfm-*/*.db")
     with pycolmap.Database.open(database) as content:
         keypoints, pairs = content.num_keypoints(), content.num_verified_image_pairs()
     assert keypoints > 0
@@ -90,10 +106,12 @@ def test_interrupted_triangulation_goes_on(bare: Path) -> None:
     before = database.stat().st_size
     scene = triangulate(bare)
     assert scene.points is not None
-    assert list(bare.glob("cache/sfm-*/database.db")) == [database]
+    assert list(bare.glob("cache/sfm-*/*.db")) == [database]
     with pycolmap.Database.open(database) as content:
         assert content.num_keypoints() == keypoints
     assert database.stat().st_size == before
+    left = {item.name for item in database.parent.iterdir()}
+    assert left == {".lock", "images", database.name}
 
 
 def test_points_are_replaced_only_when_asked(tiny_scene: Scene, bare: Path) -> None:
@@ -118,6 +136,144 @@ def test_photos_that_do_not_match_are_refused(bare: Path) -> None:
     with pytest.raises(InputError, match="no map point could be triangulated"):
         triangulate(bare)
     assert load_scene(bare).points is None
+
+
+def test_points_are_the_same_whatever_else_the_cache_holds(
+    tiny_scene: Scene, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = replace(tiny_scene, points=None, folder=None)
+    scene = scene.with_splits({"train": scene.splits["train"][3:17]}, "a fold")
+    config = TriangulateConfig(neighbours=4)
+    alone = triangulated(scene, config, tmp_path)
+    # What the shared cache has is not made again: features of all images, then these pairs.
+    monkeypatch.setattr(pycolmap, "extract_features", refuse)
+    shared = triangulated(scene, config, cache)
+    monkeypatch.setattr(pycolmap, "match_image_pairs", refuse)
+    again = triangulated(scene, config, cache)
+    assert alone.points is not None
+    for other in (shared, again):
+        assert other.provenance == alone.provenance
+        for name, value in vars(alone.points).items():
+            np.testing.assert_array_equal(value, getattr(other.points, name), err_msg=name)
+    assert set(alone.points.image_index.tolist()) <= set(scene.indices("train").tolist())
+    (database,) = cache.glob("sfm-*/*.db")
+    with pycolmap.Database.open(database) as content:
+        assert content.num_images() == len(scene)
+        pairs = pose_pairs(scene.poses[scene.indices("train")], config)
+        assert content.num_matched_image_pairs() > len(pairs)
+
+
+def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("wrong", ["inverted", "opengl", "shuffled"])
+def test_wrong_poses_are_refused_and_leave_the_old_points(
+    wrong: str, tiny_scene: Scene, bare: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert tiny_scene.points is not None
+    save_points(load_scene(bare), tiny_scene.points, {"points": "old"})
+    before = (bare / "sparse/0/points3D.bin").read_bytes()
+    poses, count = tiny_scene.poses, len(tiny_scene)
+    around_x = torch.tensor([[0.0, 1.0, 0.0, 0.0]]).double().expand(count, 4)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    poses = {
+        "inverted": poses.inverse(),
+        "opengl": poses @ Pose(torch.zeros(count, 3).double(), around_x),
+        "shuffled": poses[order],
+    }[wrong]
+    scene = replace(tiny_scene, poses=poses.canonical(), folder=bare)
+    with pytest.raises(
+        InputError, match=r"poses or cameras are (probably wrong|right)|look the same"
+    ):
+        triangulate(scene, replace_points=True, cache=cache)
+    assert (bare / "sparse/0/points3D.bin").read_bytes() == before
+    assert load_scene(bare).provenance == {"points": "old"}
+    assert capfd.readouterr() == ("", "")  # nothing of COLMAP's log
+
+
+@pytest.mark.parametrize("made_already", [False, True])
+def test_full_disk_is_told_before_colmap_dies_of_it(
+    made_already: bool,
+    tiny_scene: Scene,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    for name in ("extract_features", "match_image_pairs", "triangulate_points"):
+        monkeypatch.setattr(pycolmap, name, refuse)
+    with pytest.raises(InputError, match=r"needs [\d.]+ GB, [\d.]+ GB are free"):
+        triangulated(tiny_scene, TriangulateConfig(), cache if made_already else tmp_path)
+
+
+def test_two_at_once_and_failures_of_colmap_are_told(
+    tiny_scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TriangulateConfig()
+    with (
+        work_folder(tiny_scene, tmp_path) as work,
+        pytest.raises(InputError, match="another triangulate is at work"),
+    ):
+        triangulated(tiny_scene, config, tmp_path)
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("database is locked")
+
+    monkeypatch.setattr(pycolmap, "extract_features", fail)
+    with pytest.raises(InputError, match=r"tiny: COLMAP failed \(database is locked\).* remove"):
+        triangulated(tiny_scene, config, tmp_path)
+    monkeypatch.undo()
+    (database,) = work.glob("*.db")
+    database.write_bytes(b"no database" * 1000)
+    with pytest.raises(InputError, match=r"tiny: COLMAP failed"):
+        triangulated(tiny_scene, config, tmp_path)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_moved_or_copied_scene_reads_its_own_photos(bare: Path, moved: bool) -> None:
+    index, there = torch.tensor([0, 2]), bare.with_name("there")
+    work = bare / "work"
+    work.mkdir()
+    numbered(load_scene(bare), index, work)
+    if moved:
+        bare.rename(there)
+    else:
+        shutil.copytree(bare, there, symlinks=True)
+    scene = load_scene(there)
+    names = numbered(scene, index, there / "work").images
+    for i in index.tolist():
+        link = there / "work/images" / names[i]
+        assert link.readlink() == scene.path(i).resolve()
+        assert link.is_file()
+    assert len(list((there / "work/images").iterdir())) == 2
+
+
+def test_databases_of_other_photos_or_options_are_removed(tmp_path: Path) -> None:
+    for name in (
+        ".lock",
+        "a.db",
+        "a.db-wal",
+        "b.db",
+        "b.db-shm",
+        "pairs.txt",
+        "images/1.jpg",
+        "t/x",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sweep(tmp_path, tmp_path / "a.db")
+    assert {item.name for item in tmp_path.iterdir()} == {".lock", "a.db", "a.db-wal", "images"}
+
+
+def test_saved_points_leave_the_poses_as_they_were(tiny_scene: Scene, bare: Path) -> None:
+    assert tiny_scene.points is not None
+    before = load_scene(bare)
+    saved = save_points(save_points(before, tiny_scene.points, {}), tiny_scene.points, {})
+    for scene in (saved, load_scene(bare)):
+        assert torch.equal(scene.poses.position, before.poses.position)
+        assert torch.equal(scene.poses.quaternion, before.poses.quaternion)
+    assert pycolmap.Reconstruction(bare / "sparse/0").num_points3D() == len(tiny_scene.points.xyz)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])

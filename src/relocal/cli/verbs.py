@@ -24,7 +24,7 @@ from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
-from relocal.sfm import TriangulateConfig, triangulate
+from relocal.sfm import MIN_POINTS_SEEN, TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
 
 
@@ -101,6 +101,11 @@ class Triangulate:
             f"{self.scene}: {about['count']} map points from {about['images']} training images, "
             f"mean track {about['mean_track_length']:.1f} images, "
             f"mean reprojection error {about['mean_reprojection_error_px']:.2f} px."
+        )
+        print(
+            f"{about['images_that_see_points']} of {about['images']} training images see "
+            f"{MIN_POINTS_SEEN} points or more; {100 * about['matches_kept']:.0f} % of the "
+            "verified matches fit the poses."
         )
         if depth is not None:
             near, median, far = (f"{value:.3g} {scene.unit}" for value in depth.tolist())

@@ -207,6 +207,21 @@ def write_colmap(scene: Scene, folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
+def keep_poses(old: Path, new: Path) -> None:
+    """Puts the poses of one ``images.bin`` into another, bit for bit and by the image's name.
+
+    A pose that is read, turned round, turned back and written again is another in its last digits.
+    """
+    motion = {image.name: image.cam_from_world for image in _images(_Bytes(old))}
+    images = list(_images(_Bytes(new)))
+    with new.open("wb") as file:
+        file.write(struct.pack("<Q", len(images)))
+        for image in images:
+            file.write(struct.pack("<I7dI", image.id, *motion[image.name], image.camera_id))
+            file.write(image.name.encode() + b"\0" + struct.pack("<Q", len(image.keypoints)))
+            file.write(image.keypoints.tobytes())
+
+
 def _observations_by_image(
     scene: Scene,
 ) -> list[tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m 2"]]]:

@@ -23,7 +23,7 @@ from PIL import ImageOps
 
 from relocal.errors import InputError, unknown
 from relocal.images import decode, exif_orientation, open_photo
-from relocal.scene.colmap import read_colmap, write_colmap
+from relocal.scene.colmap import keep_poses, read_colmap, write_colmap
 from relocal.scene.scene import UNITS, Points, Scene, some
 from relocal.scene.upright import QUARTER_TURNS, Exif, exif_reading, turned
 
@@ -170,7 +170,7 @@ def _about(scene: Scene) -> dict[str, Any]:
 
 
 def save_points(scene: Scene, points: Points, provenance: Mapping[str, Any]) -> Scene:
-    """Gives a saved scene other map points.
+    """Gives a saved scene other map points; its poses on disk stay as they are, to the last bit.
 
     A kill leaves a scene that ``load_scene`` opens: with its old points, with points that nothing
     sees, or with the new ones.
@@ -192,6 +192,7 @@ def save_points(scene: Scene, points: Points, provenance: Mapping[str, Any]) -> 
         for name, version in (("bare", bare), ("full", scene)):
             (Path(temporary) / name).mkdir()
             write_colmap(version, Path(temporary) / name)
+            keep_poses(model / "images.bin", Path(temporary) / name / "images.bin")
         # Images that see no points are right beside any points, so they go first.
         for part in ("bare/images.bin", "full/points3D.bin", "full/images.bin"):
             (Path(temporary) / part).replace(model / Path(part).name)

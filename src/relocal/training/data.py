@@ -134,6 +134,11 @@ def split_validation(
 def _depth(scene: Scene, config: TrainConfig) -> Float[Tensor, "3"] | None:
     """Near, median and far depth: from the map points, or as ``--loss.depth`` says."""
     known = scene.depth_range()
+    if known is not None and float(known[0]) <= 0:
+        raise InputError(
+            f"{scene.name}: map points lie behind the cameras that see them (near depth "
+            f"{float(known[0]):.3g}); the poses are probably wrong."
+        )
     if config.loss.depth is None:
         return known
     median_depth = torch.tensor(config.loss.depth, dtype=torch.float64)

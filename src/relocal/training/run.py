@@ -32,6 +32,7 @@ from relocal.training.config import TrainConfig
 
 CONFIG, WEIGHTS, METRICS = "config.json", "weights.safetensors", "metrics.jsonl"
 ENVIRONMENT, CHECKPOINT = "environment.json", "checkpoint"
+DEPTH_TOLERANCE = 0.01
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -203,7 +204,7 @@ def begin(run: Run, scene: Scene) -> None:
     """Writes what a run is, or checks that it goes on as it was begun.
 
     Raises:
-        InputError: If it was begun on other images, poses or cameras.
+        InputError: If it was begun on other images, poses, cameras or depths.
     """
     if (run.folder / CONFIG).is_file():
         _check_same(run, scene)
@@ -215,14 +216,28 @@ def begin(run: Run, scene: Scene) -> None:
 
 def _check_same(run: Run, scene: Scene) -> None:
     stored, now = read_json(run.folder / CONFIG), json.loads(json.dumps(run_to_json(run)))
-    # Poses are compared with a tolerance. The depth follows from them, but its last digit also
-    # from the order of the points.
+    # Poses are compared with a tolerance, and so is the depth: map points may have been made anew.
     apart = {"depth": None, "anchors": None}
     if {**stored, **apart} != {**now, **apart} or not scene.has_anchors(stored["anchors"]):
         raise InputError(
             f"{run.folder}: --resume needs the scene, split and poses that the run was begun "
             "with; they are others now."
         )
+    old, new = stored["depth"], now["depth"]
+    # A run that began without a depth has no use for one.
+    if old is not None and not _near_depths(old, new):
+        raise InputError(
+            f"{run.folder}: --resume needs the map points that the run was begun with; the scene's "
+            f"near, median and far depth are {new} now, and were {old}."
+        )
+
+
+def _near_depths(old: Sequence[float | None], new: Sequence[float | None] | None) -> bool:
+    """Whether depths are the same to 1 %; null ones are not known."""
+    return new is not None and all(
+        a is b if a is None or b is None else math.isclose(a, b, rel_tol=DEPTH_TOLERANCE)
+        for a, b in zip(old, new, strict=True)
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

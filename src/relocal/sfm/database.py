@@ -1,0 +1,232 @@
+"""COLMAP's database of a scene: features of images and matches of pairs, made once.
+
+It holds every image of the scene under its number, so that all splits of the scene share it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Int, UInt
+from torch import Tensor
+
+from relocal.errors import InputError
+from relocal.images import check_space
+from relocal.scene import Scene
+from relocal.scene.colmap import write_colmap
+from relocal.sfm.pairs import TriangulateConfig
+
+Progress = Callable[[int, int, str], None]
+
+_LOCK, _IMAGES = ".lock", "images"
+_IMAGES_A_CORE, _PAIRS_A_STEP = 8, 400
+# A keypoint (24 bytes) and its descriptor, twice as many as asked for: one may have two directions.
+_BYTES_A_FEATURE = 2 * (24 + 128)
+_BYTES_A_MATCH = 2 * 8  # as found and as verified
+_SPARE_BYTES = 32 * 2**20  # the database's log, and what is written beside it
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def work_folder(scene: Scene, cache: Path) -> Generator[Path]:
+    """The scene's own folder in a cache, while no other process uses it.
+
+    Raises:
+        InputError: If one does, or COLMAP fails meanwhile.
+    """
+    work = cache / f"sfm-{_digest([scene.name, scene.images])}"
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / _LOCK, timeout=0):
+            yield work
+    except Timeout as error:
+        raise InputError(f"{place_of(scene)}: another triangulate is at work here.") from error
+    except RuntimeError as error:  # all that pycolmap raises
+        raise InputError(
+            f"{place_of(scene)}: COLMAP failed ({error}); if it does so again, remove {work}."
+        ) from error
+
+
+def place_of(scene: Scene) -> Path | str:
+    """What a message calls a scene."""
+    return scene.folder or scene.name
+
+
+def database_name(scene: Scene, config: TriangulateConfig) -> str:
+    """Tells all that features and matches depend on, which is neither the split nor the poses."""
+    stats = [scene.path(i).stat() for i in range(len(scene))]
+    rows = [
+        (stat.st_size, stat.st_mtime_ns, scene.camera(i).to_json()) for i, stat in enumerate(stats)
+    ]
+    return f"{_digest([rows, config.features])}.db"
+
+
+def numbered(scene: Scene, index: Int[Tensor, " n"], work: Path) -> Scene:
+    """The scene under names that are numbers, with links to some of its images under these.
+
+    COLMAP's lists split names at spaces.
+    """
+    folder = work / _IMAGES
+    folder.mkdir(exist_ok=True)
+    names = tuple(f"{i:06d}{Path(name).suffix}" for i, name in enumerate(scene.images))
+    for i in index.tolist():
+        link, photo = folder / names[i], scene.path(i).resolve()
+        if not (link.is_symlink() and link.readlink() == photo):  # or the scene was moved
+            link.unlink(missing_ok=True)
+            link.symlink_to(photo)
+    return replace(scene, image_root=folder, images=names, splits={}, points=None)
+
+
+def sweep(work: Path, database: Path) -> None:
+    """Removes all but a database from a work folder: others, and what killed processes left."""
+    for item in work.iterdir():
+        if item.name in (_LOCK, _IMAGES) or item.name.startswith(database.name):
+            continue
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+
+
+def begin_database(scene: Scene, database: Path) -> None:
+    """Writes cameras and images into a new database, which appears when it is whole."""
+    import pycolmap
+
+    if database.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=database.parent) as temporary:
+        write_colmap(scene, Path(temporary))
+        model = pycolmap.Reconstruction(temporary)
+        partial = Path(temporary) / database.name
+        with pycolmap.Database.open(partial) as content:
+            for camera in model.cameras.values():
+                content.write_camera(camera, use_camera_id=True)
+            for rig in model.rigs.values():
+                content.write_rig(rig, use_rig_id=True)
+            for frame in model.frames.values():
+                content.write_frame(frame, use_frame_id=True)
+            for image in model.images.values():
+                content.write_image(image, use_image_id=True)
+        partial.replace(database)
+
+
+def _image_ids(scene: Scene) -> list[int]:
+    """The ids of numbered images in the database of all."""
+    return [int(Path(name).stem) + 1 for name in scene.images]
+
+
+def find_features(
+    scene: Scene, database: Path, config: TriangulateConfig, progress: Progress
+) -> None:
+    """Finds the features of numbered images that have none yet.
+
+    Raises:
+        InputError: If the disk is too full.
+    """
+    import pycolmap
+
+    with pycolmap.Database.open(database) as content:
+        left = [
+            name
+            for name, i in zip(scene.images, _image_ids(scene), strict=True)
+            if not (content.exists_keypoints(i) and content.exists_descriptors(i))
+        ]
+    options = pycolmap.FeatureExtractionOptions()
+    options.sift.max_num_features = config.features
+    step = _IMAGES_A_CORE * (os.cpu_count() or 1)
+    for done in range(0, len(left), step):
+        progress(len(scene) - len(left) + done, len(scene), "finding features")
+        _check_room(database, (len(left) - done) * config.features * _BYTES_A_FEATURE)
+        pycolmap.extract_features(
+            database,
+            scene.image_root,
+            image_names=left[done : done + step],
+            extraction_options=options,
+            device=pycolmap.Device.cpu,
+        )
+
+
+def match_pairs(
+    scene: Scene,
+    database: Path,
+    pairs: Int[np.ndarray, "pairs 2"],
+    config: TriangulateConfig,
+    progress: Progress,
+) -> None:
+    """Matches the features of pairs of numbered images that are not matched yet.
+
+    Raises:
+        InputError: If the disk is too full.
+    """
+    import pycolmap
+
+    ids = _image_ids(scene)
+    with pycolmap.Database.open(database) as content:
+        left = [
+            f"{scene.images[a]} {scene.images[b]}\n"
+            for a, b in pairs.tolist()
+            if not content.exists_two_view_geometry(ids[a], ids[b])
+        ]
+    options = pycolmap.ImportedPairingOptions()
+    options.match_list_path = database.with_name("pairs.txt")
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = 0
+    for done in range(0, len(left), _PAIRS_A_STEP):
+        progress(len(pairs) - len(left) + done, len(pairs), "matching")
+        _check_room(database, (len(left) - done) * config.features * _BYTES_A_MATCH)
+        options.match_list_path.write_text("".join(left[done : done + _PAIRS_A_STEP]), "utf-8")
+        pycolmap.match_image_pairs(
+            database,
+            pairing_options=options,
+            verification_options=verification,
+            device=pycolmap.Device.cpu,
+        )
+
+
+def _check_room(database: Path, needed: int) -> None:
+    # COLMAP writes in threads of its own: one that finds the disk full ends the whole process.
+    check_space(database.parent, needed + _SPARE_BYTES)
+
+
+Matches = dict[tuple[int, int], UInt[np.ndarray, "_ 2"]]
+"""Verified matches by pair of images: the rows of the keypoints in each."""
+
+
+def copy_matches(
+    scene: Scene, database: Path, pairs: Int[np.ndarray, "pairs 2"], own: Path
+) -> Matches:
+    """Copies some numbered images and pairs, numbered anew, into a database of their own.
+
+    COLMAP triangulates with every match that it finds. Those of other images and pairs, from
+    another split or another ``neighbours``, shall have no say.
+
+    Returns:
+        The matches that were copied.
+
+    Raises:
+        InputError: If the disk is too full.
+    """
+    import pycolmap
+
+    _check_room(own, database.stat().st_size)
+    begin_database(scene, own)
+    ids, matches = _image_ids(scene), Matches()
+    with pycolmap.Database.open(database) as every, pycolmap.Database.open(own) as mine:
+        for i, image_id in enumerate(ids):
+            mine.write_keypoints(i + 1, every.read_keypoints(image_id))
+        for a, b in pairs.tolist():
+            geometry = every.read_two_view_geometry(ids[a], ids[b])
+            mine.write_two_view_geometry(a + 1, b + 1, geometry)
+            matches[a, b] = geometry.inlier_matches
+    return matches
