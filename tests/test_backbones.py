@@ -216,3 +216,31 @@ def test_file_of_another_network_says_what_does_not_fit(tmp_path):
     save_file({"a": torch.ones(1)}, wrong)
     needed = [key for key in (first, *state) if not key.endswith("num_batches_tracked")]
     assert f"and {len(needed) - 3} more" in refusal(weights=str(wrong))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: value.long(), "is int64, not float32"),
+        (lambda value: value > 0, "is bool, not float32"),
+        (lambda value: value.to(torch.float8_e4m3fn), "is float8_e4m3fn, not float32"),
+        (lambda value: value.to(torch.complex64), "is complex64, not float32"),
+        (lambda value: value * torch.nan, "has values that are not finite"),
+        (lambda value: value.double() + 1e300, "has values that are not finite"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused_by_name(change, words, tmp_path):
+    state = build_backbone(RANDOM[0]).state_dict()
+    first, wrong = next(iter(state)), tmp_path / "wrong.safetensors"
+    save_file({**state, first: change(state[first])}, wrong)
+    assert f"{wrong}: {first} {words}." in refusal(weights=str(wrong))
+
+
+def test_half_precision_weights_are_taken(tmp_path):
+    state = build_backbone(RANDOM[0]).state_dict()
+    file = tmp_path / "half.safetensors"
+    halves = {k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()}
+    save_file(halves, file)
+    loaded = build_backbone(replace(RANDOM[0], weights=str(file))).state_dict()
+    first = next(iter(state))
+    assert torch.equal(loaded[first], halves[first].float())

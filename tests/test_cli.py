@@ -1,12 +1,11 @@
 """The command line: the whole chain, exit codes, and what is refused without leaving a trace."""
 
+import io
 import json
 import os
 import re
-import select
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -103,27 +102,28 @@ def test_chain_from_a_room_to_answers(
 
 
 def test_answers_stream_and_one_bad_photo_does_not_stop_the_others(
-    tiny_run: Path, photos: list[Path], tmp_path: Path
+    call: Callable[..., Ended],
+    tiny_run: Path,
+    photos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pipe = tmp_path / "late.jpg"
+    received, out = io.BytesIO(), list[bytes]()
+    localize = verbs.Regressor.localize
+
+    def late(self: Any, *arguments: Any) -> Any:
+        out.append(received.getvalue())  # what has left the process before this photo
+        return localize(self, *arguments)
+
+    monkeypatch.setattr(verbs.Regressor, "localize", late)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(received, "utf-8"))
+    pipe = tmp_path / "pipe.jpg"
     os.mkfifo(pipe)
-    command = [sys.executable, "-m", "relocal", "localize", str(tiny_run)]
-    command += [str(photos[0]), str(pipe), str(photos[1]), "--format", "tum"]
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    )
-    assert process.stdout is not None
-    # The second photo cannot be opened before somebody writes it, and the first answer is there.
-    streamed, _, _ = select.select([process.stdout], [], [], 120)
-    first = process.stdout.readline() if streamed else ""
-    pipe.write_bytes(b"no photo")
-    out, error = process.communicate(timeout=300)
-    assert first.startswith("0 ")
-    assert [line.split()[0] for line in out.splitlines()] == ["2"]
-    assert process.returncode == 3
-    assert "late.jpg" in error
-    assert "Traceback" not in error
+    code, _, error = call("localize", tiny_run, photos[0], pipe, photos[1], "--format", "tum")
+    assert (code, "pipe.jpg: this is not a photo that can be read (a pipe" in error) == (3, True)
+    numbers = [[line.split()[0] for line in lines.splitlines()] for lines in out]
+    assert numbers == [[], [b"0"], [b"0"]]
+    assert received.getvalue().splitlines()[1].startswith(b"2 ")
 
 
 def test_all_photos_bad_is_nothing_done(

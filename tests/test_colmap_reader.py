@@ -1,6 +1,8 @@
 """The reader of COLMAP projects: models that pycolmap wrote, beside images."""
 
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,30 @@ def test_model_without_its_images_is_refused(project: Path, tmp_path: Path) -> N
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match=r"none: none of the model's 32 images is here"):
         read_colmap_model(project, images=tmp_path / "none")
+
+
+def again(content: bytes) -> bytes:
+    """A binary file whose records stand there twice."""
+    (count,) = struct.unpack_from("<Q", content)
+    return struct.pack("<Q", 2 * count) + 2 * content[8:]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("cameras.bin", again, "has 2 cameras of the id 1"),
+        ("images.bin", again, "has 2 images of the id 1"),
+        ("points3D.bin", again, "has 2 points of the id 1"),
+        ("points3D.bin", lambda _: bytes(8), "has not all points"),
+    ],
+)
+def test_model_that_contradicts_itself_is_refused(
+    project: Path, file: str, change: Callable[[bytes], bytes], words: str
+) -> None:
+    path = project / "sparse/0" / file
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(InputError, match=f"{file}: {words}"):
+        read_colmap_model(project)
 
 
 @pytest.mark.parametrize("file", ["cameras.bin", "images.bin", "points3D.bin"])

@@ -15,7 +15,7 @@ from web_server import WebServer, names, png, seven_scenes_zip, zipped
 
 import relocal
 from relocal import cli
-from relocal.datasets import DATASETS, fetching
+from relocal.datasets import DATASETS, downloads, fetching
 from relocal.datasets.downloads import DOWNLOADS, downloads_table
 from relocal.datasets.fetching import RemoteFile
 from relocal.datasets.seven_scenes import median_depth
@@ -47,7 +47,7 @@ def heads(web: WebServer, monkeypatch: pytest.MonkeyPatch) -> WebServer:
     line = "seq-0{}/frame-00000{}.color.png 1 0 0 0 0.5 0 0 525.5\n"
     web.files["/heads.zip"] = content
     web.files["/heads_train.txt"] = "".join(line.format(1, i) for i in range(3)).encode()
-    web.files["/heads_test.txt"] = line.format(2, 0).encode()
+    web.files["/heads_test.txt"] = "".join(line.format(2, i) for i in range(2)).encode()
     local = replace(
         known,
         archive=RemoteFile(web.url("/heads.zip"), len(content)),
@@ -86,8 +86,24 @@ def test_get_makes_a_scene_in_the_official_split(call: Call, heads: WebServer) -
     assert [url for url, _ in heads.asked[asked:]] == ["/heads_train.txt", "/heads_test.txt"]
     sfm = load_scene("sfm")
     assert sfm.provenance["labels"] == "heads_sfm_poses.txt"
-    assert [len(sfm.splits[split]) for split in ("train", "test")] == [3, 1]
+    assert [len(sfm.splits[split]) for split in ("train", "test")] == [3, 2]
     assert float(sfm.camera(0).params[0]) == pytest.approx(525.5 / 10)
+
+
+def test_labels_may_leave_out_a_few_images_and_no_more(
+    call: Call, heads: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = heads.files["/heads_test.txt"].splitlines(keepends=True)
+    heads.files["/heads_test.txt"] = lines[0]
+    code, _, error = call(*GET, "--labels", "sfm")
+    assert code == 2
+    assert "1 of 2 test images have no label" in error
+    assert "Remove downloads/7scenes/sfm" in error
+    assert not Path("scene").exists()
+    monkeypatch.setattr(downloads, "MAX_UNLABELLED", 0.5)
+    code, _, error = call(*GET, "--labels", "sfm")
+    assert code == 0
+    assert "1 of 5 images have no label in heads_sfm_poses.txt" in error
 
 
 def test_cambridge_comes_in_its_official_split(
@@ -146,13 +162,21 @@ def test_without_network_the_message_says_what_to_do(
     assert heads.asked == []
 
 
-def test_archive_of_something_else_leaves_no_scene(call: Call, heads: WebServer) -> None:
+def test_archive_of_something_else_leaves_no_scene(
+    call: Call, heads: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = zipped({"other/readme.txt": b"hello"})
     heads.files["/heads.zip"] = other
     code, _, error = call(*GET)
     assert code == 2
     assert "announces" in error
     Path("downloads/7scenes/heads.zip").write_bytes(other)
+    code, _, error = call(*GET)
+    assert code == 2
+    assert f"has {len(other)} bytes instead of" in error
+    known = DOWNLOADS["7scenes/heads"]
+    anything = replace(known, archive=replace(known.archive, size=None))
+    monkeypatch.setitem(DOWNLOADS, "7scenes/heads", anything)
     code, _, error = call(*GET)
     assert code == 2
     assert "holds no TrainSplit.txt" in error

@@ -80,6 +80,16 @@ def test_server_that_does_not_keep_to_ranges_is_survived(
     assert fetch(data(web), path).read_bytes() == BODY
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_part_without_a_sign_is_only_trusted_if_a_checksum_will_tell(
+    web: WebServer, path: Path, checked: bool
+) -> None:
+    web.faults = [("unsigned", 1_500_000)]
+    known = {"sha256": hashlib.sha256(BODY).hexdigest()} if checked else {}
+    assert fetch(data(web, **known), path).read_bytes() == BODY
+    assert [asked for _, asked in web.asked] == [None, "bytes=1500000-" if checked else None]
+
+
 def test_part_that_nothing_is_known_of_starts_anew(web: WebServer, path: Path) -> None:
     path.parent.mkdir()
     path.with_name("data.bin.partial").write_bytes(b"of another file")
@@ -109,9 +119,12 @@ def test_attempts_are_bounded(web: WebServer, path: Path) -> None:
         (("length", 10), {"size": len(BODY)}, "changed"),
         (("", 0), {"size": 1000}, "announces"),
         (("plain", 0), {"size": 1000}, "more than 1000 bytes"),
+        (("plain", 0), {"size": len(BODY) + 1}, "instead of"),
+        (("encoding", "gzip"), {}, "packed"),
         (("", 0), {"sha256": "0" * 64}, "sha256"),
         (("to", "file:///etc/passwd"), {}, "not allowed"),
         (("to", "ftp://127.0.0.1/x"), {}, "not followed"),
+        (("to", "http://[::1/x"), {}, "address that is none"),
     ],
 )
 def test_wrong_answers_are_refused_and_leave_no_file(
@@ -131,6 +144,14 @@ def test_what_is_no_zip_is_refused(web: WebServer, path: Path) -> None:
     with pytest.raises(InputError, match="no whole zip"):
         fetch(RemoteFile(web.url("/x.zip")), path.with_name("x.zip"))
     assert names(path.parent) <= {"x.zip.json"}
+
+
+def test_web_page_instead_of_a_text_is_refused(web: WebServer, path: Path) -> None:
+    web.files["/poses.txt"] = b"<html>please log in</html>"
+    web.faults = [("type", "text/html")]
+    with pytest.raises(InputError, match="web page"):
+        fetch(RemoteFile(web.url("/poses.txt")), path.with_name("poses.txt"))
+    assert names(path.parent) == set()
 
 
 def test_redirect_on_the_web_is_followed(web: WebServer, path: Path) -> None:
@@ -164,4 +185,6 @@ def test_file_put_there_by_hand_is_taken_if_it_is_the_right_one(web: WebServer, 
     with pytest.raises(InputError, match="Remove it"):
         fetch(known, path)
     assert path.read_bytes() == b"another"
+    with pytest.raises(InputError, match="has 7 bytes instead of 8"):
+        fetch(data(web, size=8), path)
     assert web.asked == []

@@ -270,5 +270,21 @@ def test_missing_tensor_is_refused_by_name(run: Path) -> None:
     tensors = read_tensors(file)
     del tensors["model.position_scale"]
     write_tensors(file, tensors)
-    with pytest.raises(InputError, match="1 tensors, such as position_scale"):
+    with pytest.raises(InputError, match="1 tensors, such as that position_scale is missing"):
+        Regressor(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: value.long(), "is int64, not float32"),
+        (lambda value: value * torch.nan, "has values that are not finite"),
+    ],
+)
+def test_weights_that_are_none_are_refused_by_name(run: Path, change: Any, words: str) -> None:
+    file = run / "weights.safetensors"
+    tensors = read_tensors(file)
+    tensors["model.position_scale"] = change(tensors["model.position_scale"])
+    write_tensors(file, tensors)
+    with pytest.raises(InputError, match=f"weights.safetensors: .*position_scale {words}"):
         Regressor(run)

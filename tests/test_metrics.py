@@ -83,8 +83,10 @@ def test_failure_is_an_infinite_error_in_its_own_place(seed: int, answered: list
     some = pose_errors(
         [p if yes else None for p, yes in zip(each(found), answered, strict=True)], truth
     )
-    np.testing.assert_array_equal(some.position, np.where(answered, full.position, INF))
-    np.testing.assert_array_equal(some.rotation_deg, np.where(answered, full.rotation_deg, INF))
+    np.testing.assert_allclose(some.position, np.where(answered, full.position, INF), rtol=1e-12)
+    np.testing.assert_allclose(
+        some.rotation_deg, np.where(answered, full.rotation_deg, INF), rtol=1e-12
+    )
     assert failures(some) == len(answered) - sum(answered)
     assert len(some) == len(answered)
 

@@ -208,3 +208,12 @@ def test_training_goes_on_with_the_same_depth_only(tiny_scene: Scene, tiny_run: 
     for depth in [(near, median * 1.02, far), (near, median, far * 0.5), None]:
         with pytest.raises(InputError, match=r"--resume needs the map points .*depth are .* were"):
             run.begin(replace(begun, depth=depth), tiny_scene)
+
+
+def test_depth_of_wrong_poses_is_refused(
+    tiny_scene: Scene, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    assert tiny_scene.points is not None
+    far_away = replace(tiny_scene.points, xyz=tiny_scene.points.xyz + 1e3)
+    with pytest.raises(InputError, match=r"lie behind the cameras .* poses are probably wrong"):
+        train(replace(tiny_scene, points=far_away), tmp_path / "run", tiny_config)

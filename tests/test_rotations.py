@@ -131,3 +131,28 @@ def test_nearest_rotation_has_finite_gradients_where_the_svd_has_none(matrix: Te
     weights = torch.arange(9.0).view(3, 3)
     slope = gradient(lambda m: nearest_rotation(m) * weights, matrix)
     assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearly_parallel_columns_are_still_a_rotation(dtype: torch.dtype) -> None:
+    first = torch.randn(200, 3, dtype=dtype)
+    apart = torch.logspace(-16, 0, 200, dtype=dtype)[:, None] * torch.randn(200, 3, dtype=dtype)
+    columns = torch.cat([first, 2 * first + apart], -1).requires_grad_()
+    q = ROTATIONS["6d"].decode(columns)
+    turned = quaternion_to_matrix(q)
+    unit = first / first.norm(dim=-1, keepdim=True)
+    assert_close(turned[:, :, 0], unit, atol=1e-5 if dtype == torch.float32 else 1e-12, rtol=0)
+    q.square().sum().backward()
+    assert columns.grad is not None
+    assert columns.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12, 1.0, 1e12, 1e30])
+def test_quaternions_of_any_length_are_normalised(scale: float) -> None:
+    raw = (scale * torch.randn(20, 4)).requires_grad_()
+    q = Pose.from_quaternion(torch.zeros(20, 3), raw).quaternion
+    assert_close(q.norm(dim=-1), torch.ones(20))
+    if scale:
+        assert_close(q, raw.double().div(raw.double().norm(dim=-1, keepdim=True)).float())
+    (grad,) = torch.autograd.grad(q[:, 1].sum(), raw)
+    assert grad.isfinite().all()

@@ -281,6 +281,29 @@ def test_option_says_which_pixels_labels_are_of(call: Call, tmp_path: Path) -> N
     assert load_scene(tmp_path / "scene").provenance["exif"] == {"stored": 1}
 
 
+@pytest.mark.parametrize("reader", ["cambridge", "nerfstudio"])
+def test_option_must_say_it_where_only_the_photo_has_a_size(reader: str, tmp_path: Path) -> None:
+    source = capture(tmp_path / "capture", {"a.png": with_exif(noise(64, 48), 6)})
+    (source / "b.png").write_bytes(file_of(Image.new("RGB", (64, 48)), "PNG"))
+    for split, name in (("train", "a.png"), ("test", "b.png")):
+        lines = ["Visual Landmark Dataset V1", "ImageFile", "", f"{name} 0 0 0 1 0 0 0"]
+        (source / f"dataset_{split}.txt").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"a\.png.*--exif stored or --exif upright"):
+        import_scene(reader, source, tmp_path / "none")
+    scenes = {
+        exif: import_scene(reader, source, tmp_path / exif, exif=exif)
+        for exif in ("stored", "upright")
+    }
+    for exif, scene in scenes.items():
+        camera = scene.camera(0)
+        assert (camera.width, camera.height) == (48, 64)
+        assert scene.provenance["exif"] == {exif: 1}
+    # The labels of stored pixels follow the picture: they turn by a quarter about the view axis.
+    stored, upright = (scene.poses[0].matrix()[:3, :3] for scene in scenes.values())
+    quarter = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]).double()
+    torch.testing.assert_close(stored, upright @ quarter)
+
+
 @pytest.mark.parametrize("orientation", [2, 3, 5, 6, 8])
 def test_turned_photo_is_localized_as_the_upright_one(
     tiny_run: Path, tiny_scene: Scene, orientation: int, tmp_path: Path

@@ -284,15 +284,6 @@ def test_loss_that_is_no_number_stops_and_names_loss_and_image(
     assert not (tmp_path / "run" / WEIGHTS).exists()
 
 
-def test_map_points_behind_the_cameras_are_refused(
-    tiny_scene: Scene, tiny_config: TrainConfig, tmp_path: Path
-) -> None:
-    assert tiny_scene.points is not None
-    far_away = replace(tiny_scene.points, xyz=tiny_scene.points.xyz + 1e3)
-    with pytest.raises(InputError, match=r"lie behind the cameras .* poses are probably wrong"):
-        train(replace(tiny_scene, points=far_away), tmp_path / "run", tiny_config)
-
-
 def test_loss_that_needs_depth_is_refused_without_points_unless_it_is_given(
     tiny_scene: Scene, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

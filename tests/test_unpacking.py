@@ -91,6 +91,25 @@ def test_damaged_zip_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == {"data.zip"}
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_is_told_of_whatever_packed_the_zip(tmp_path: Path, method: int) -> None:
+    file = tmp_path / "data.zip"
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("a", bytes(range(256)) * 20)
+    whole = file.read_bytes()
+    for at in range(40, len(whole) - 100, 7):  # within the packed bytes
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with pytest.raises(InputError, match=r"data\.zip.*damaged.*same command again"):
+            unpack(file, tmp_path / "out")
+    assert names(tmp_path) == {"data.zip"}
+
+
+def test_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    content = zipped({"é.txt": b"x"}).replace("é".encode(), b"\xff\xfe")
+    with pytest.raises(InputError, match=r"data\.zip: this zip file is damaged"):
+        unpack(packed(tmp_path, content), tmp_path / "out")
+
+
 def test_interrupted_unpacking_leaves_nothing(tmp_path: Path) -> None:
     def stop(done: int, total: int, text: str) -> None:
         if "seq-02" in text:

@@ -18,6 +18,7 @@ class WebServer:
 
     A fault is ``("cut", n)``: break off after n bytes; ``("status", n)``; ``("to", url)``: a
     redirect; ``("length", n)``: announce n bytes; ``("type", text)``: another content type;
+    ``("encoding", text)``: a content encoding; ``("unsigned", n)``: as cut, without a tag;
     ``("plain", 0)``: know no ranges, tags or lengths; ``("lie", 0)``: send another part than was
     asked for.
     """
@@ -49,6 +50,10 @@ class WebServer:
             return
         tag = f'"{hashlib.sha1(body).hexdigest()}"'
         headers |= {"ETag": tag, "Content-Length": str(value if fault == "length" else len(body))}
+        if fault == "unsigned":
+            del headers["ETag"]
+        if fault == "encoding":
+            headers["Content-Encoding"] = str(value)
         status = 200
         if asked is not None and condition in (None, tag):
             start = int(asked.removeprefix("bytes=").removesuffix("-")) + (fault == "lie")
@@ -59,7 +64,9 @@ class WebServer:
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
             headers["Content-Length"] = str(len(part))
             body = part
-        self.send(request, status, headers, body[: int(value)] if fault == "cut" else body)
+        self.send(
+            request, status, headers, body[: int(value)] if fault in ("cut", "unsigned") else body
+        )
 
     def send(
         self, request: BaseHTTPRequestHandler, status: int, headers: Mapping[str, str], body: bytes

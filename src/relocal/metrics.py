@@ -66,10 +66,9 @@ def median(values: Errors) -> float:
     return float(np.median(values)) if len(values) else float("nan")
 
 
-def mean_of_answers(values: Errors) -> float:
-    """The mean over the images that got an answer; it stands beside the number of failures."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else float("nan")
+def mean(values: Errors) -> float:
+    """The mean; infinite as soon as one value is. NaN for no values."""
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def recall(errors: PoseErrors, position: float, rotation_deg: float) -> float:

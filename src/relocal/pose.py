@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+_NEAR_ONE = 1e-9
+
 
 def safe_norm(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
     """Euclidean norm over the last axis whose gradient at zero is zero instead of NaN."""
@@ -48,9 +50,15 @@ class Pose:
     def from_quaternion(
         position: Float[Tensor, "*batch 3"], quaternion: Float[Tensor, "*batch 4"]
     ) -> "Pose":
-        """Normalises any non-zero 4-vector w, x, y, z; its sign is kept."""
-        norm = safe_norm(quaternion).clamp(min=torch.finfo(quaternion.dtype).tiny)
-        return Pose(position, quaternion / norm[..., None])
+        """Normalises any 4-vector w, x, y, z; its sign is kept. Zero becomes no turn."""
+        largest = quaternion.detach().abs().amax(-1, keepdim=True)
+        # The squares of numbers far from one leave the range of float32.
+        far = (largest < _NEAR_ONE) & (largest > 0) | (largest > 1 / _NEAR_ONE)
+        quaternion = quaternion / torch.where(far, largest, 1.0)
+        norm = safe_norm(quaternion)[..., None]
+        none = norm == 0
+        unit = quaternion / torch.where(none, 1.0, norm)
+        return Pose(position, torch.where(none, unit.new_tensor([1.0, 0.0, 0.0, 0.0]), unit))
 
     @staticmethod
     def from_matrix(world_from_cam: Float[Tensor, "*batch 4 4"]) -> "Pose":
@@ -269,10 +277,12 @@ def _from_6d(columns: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4"]:
     Where they are parallel, or nothing, an arbitrary direction takes the place of what is missing.
     """
     first, second = columns[..., :3], columns[..., 3:]
-    x = _unit(first, first.new_tensor([1.0, 0.0, 0.0]).expand_as(first))
-    # Any direction that is not x serves where the second column tells none.
+    x = _unit(first, first.new_tensor([1.0, 0.0, 0.0]).expand_as(first), 1e-12)
+    # Any direction that is not x serves where the second column tells none but rounding.
     spare = F.one_hot(x.abs().argmin(-1), 3).to(x)
-    y = _unit(_rejected(second, x), _rejected(spare, x))
+    noise = 8 * torch.finfo(x.dtype).eps * safe_norm(second.detach())[..., None]
+    y = _unit(_rejected(second, x), _rejected(spare, x), noise + 1e-12)
+    y = _rejected(y, x)  # what is left of x after one rejection is large where little else is
     y = y / safe_norm(y)[..., None]
     return matrix_to_quaternion(torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1))
 
@@ -282,9 +292,9 @@ def _rejected(v: Tensor, axis: Tensor) -> Tensor:
     return v - (axis * v).sum(-1, keepdim=True) * axis
 
 
-def _unit(v: Tensor, otherwise: Tensor) -> Tensor:
+def _unit(v: Tensor, otherwise: Tensor, least: Tensor | float) -> Tensor:
     length = safe_norm(v)[..., None]
-    tiny = length < 1e-12
+    tiny = length < least
     return torch.where(tiny, otherwise, v / torch.where(tiny, 1.0, length))
 
 

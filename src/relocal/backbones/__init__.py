@@ -10,7 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from relocal.backbones.backbone import STEM_STRIDE, Backbone, Preprocess, Stage, describe
+from relocal.backbones.backbone import (
+    STEM_STRIDE,
+    Backbone,
+    Preprocess,
+    Stage,
+    describe,
+    weight_faults,
+)
 from relocal.backbones.efficientnet_lite import (
     efficientnet_lite0,
     efficientnet_lite1,
@@ -30,6 +37,7 @@ __all__ = [
     "Stage",
     "build_backbone",
     "describe",
+    "weight_faults",
 ]
 
 
@@ -72,17 +80,11 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
 def _load(backbone: Backbone, weights: Mapping[str, Tensor], source: str) -> None:
     """Copies the weights in; tensors that the backbone lacks (a classifier) are left aside."""
-    faults: list[str] = []
     own_weights = backbone.state_dict()
     # Older files do not count batches, and nothing depends on the count.
     counts = {name for name in own_weights if name.endswith("num_batches_tracked")}
     weights = {**{name: own_weights[name] for name in counts}, **weights}
-    for name, own in own_weights.items():
-        if name not in weights:
-            faults.append(f"{name} is missing")
-        elif weights[name].shape != own.shape:
-            faults.append(f"{name} is {tuple(weights[name].shape)}, not {tuple(own.shape)}")
-    if faults:
+    if faults := weight_faults(weights, own_weights):
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise InputError(f"--backbone.weights: {source}: {', '.join(faults[:3])}{more}.")
     backbone.load_state_dict({name: weights[name] for name in own_weights})

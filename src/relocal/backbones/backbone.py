@@ -21,6 +21,30 @@ Stage = Literal["none", "stem", "all"]
 STEM_STRIDE = 8
 
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def weight_faults(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Why tensors from a file cannot be a network's weights, a phrase each.
+
+    Args:
+        weights: The tensors, by name; others than those of the network are left aside.
+        own: The network's ``state_dict``.
+    """
+    faults: list[str] = []
+    for name, mine in own.items():
+        value = weights.get(name)
+        if value is None:
+            faults.append(f"{name} is missing")
+        elif value.shape != mine.shape:
+            faults.append(f"{name} is {tuple(value.shape)}, not {tuple(mine.shape)}")
+        elif value.dtype != mine.dtype and not (value.dtype in FLOATS and mine.dtype in FLOATS):
+            faults.append(f"{name} is {value.dtype}, not {mine.dtype}".replace("torch.", ""))
+        elif not bool(torch.isfinite(value.to(mine.dtype)).all()):
+            faults.append(f"{name} has values that are not finite")
+    return faults
+
+
 class Preprocess(nn.Module):
     """Turns an RGB image in 0..255 into a network's own input: (image - mean) / scale.
 

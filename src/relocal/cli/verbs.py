@@ -248,6 +248,9 @@ def print_scene(scene: Scene, out: Path) -> None:
         listed = scene.provenance["listed_images"]
         names = ", ".join(missing)
         warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
+    if bare := scene.provenance.get("images_without_label", 0):
+        every, labels = len(scene) + bare, scene.provenance["labels"]
+        warn(f"{bare} of {every} images have no label in {labels}; they are left out.")
     for pixels, count in scene.provenance.get("exif", {}).items():
         warn(f"{count} images turned as their EXIF says; labels taken as of {pixels} pixels.")
     parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]

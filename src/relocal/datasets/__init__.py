@@ -60,7 +60,7 @@ def import_scene(
     check_new(out)
     folders = {"labels": labels, "images": images}
     paths = {key: None if value is None else Path(value) for key, value in folders.items()}
-    scene = read(Path(path), **_options(reader, read, progress, **paths, unit=unit))
+    scene = read(Path(path), **_options(reader, read, progress, exif, **paths, unit=unit))
     if split is not None:
         scene = apply_split(scene, split, fold)
     elif fold is not None:
@@ -75,7 +75,11 @@ def import_scene(
 
 
 def _options(
-    reader: str, read: Callable[..., Scene], progress: Progress, **options: Any
+    reader: str,
+    read: Callable[..., Scene],
+    progress: Progress,
+    exif: Exif | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """The options that were given, if the reader takes them."""
     taken = inspect.signature(read).parameters
@@ -83,6 +87,8 @@ def _options(
     for key in given:
         if key not in taken:
             raise InputError(f"--{key}: the reader {reader} takes no such option.")
+    if "exif" in taken:  # saving asks for it whatever the reader
+        given["exif"] = exif
     if "progress" in taken:
 
         def rendering(done: int, total: int) -> None:

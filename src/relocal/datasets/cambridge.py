@@ -17,21 +17,24 @@ import torch
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import is_there, upright_size
+from relocal.images import is_there
 from relocal.pose import Pose, quaternion_conjugate
 from relocal.scene import Scene
 from relocal.scene.scene import some
+from relocal.scene.upright import Exif, labelled_size
 
 TYPICAL_FOCAL_PX, TYPICAL_WIDTH_PX = 1670.0, 1920
 _HEADER_LINES = 3
 _MAX_NORM_ERROR = 1e-3
 
 
-def read_cambridge(path: Path) -> Scene:
+def read_cambridge(path: Path, exif: Exif | None = None) -> Scene:
     """Reads a scene's folder.
 
     Args:
         path: The folder, with ``dataset_train.txt``, ``dataset_test.txt`` and the sequences.
+        exif: Which pixels the labels of photos that EXIF turns by a quarter are of; no
+            file says it.
 
     Returns:
         A metric scene in its official split, images in the order of their names. Listed images that
@@ -53,7 +56,7 @@ def read_cambridge(path: Path) -> Scene:
         raise InputError(f"{path}: none of its {len(every)} images exists: {some(missing)}.")
     values = torch.tensor([every[name] for name in names], dtype=torch.float64)
     focals = _nvm_focals(path / "reconstruction.nvm")
-    cameras = [_camera(path / name, focals.get(_stem(name))) for name in names]
+    cameras = [_camera(path / name, focals.get(_stem(name)), exif) for name in names]
     index = {camera: i for i, camera in enumerate(dict.fromkeys(cameras))}
     # The quaternion is cam_from_world, the position is the centre: only the first is inverted.
     turned = Pose.from_quaternion(values[:, :3], values[:, 3:]).quaternion
@@ -123,8 +126,8 @@ def _nvm_focals(file: Path) -> dict[str, float]:
         raise InputError(f"{file}: this NVM file is cut short or damaged.") from error
 
 
-def _camera(file: Path, focal_px: float | None) -> tuple[int, int, float]:
-    width, height = upright_size(file)
+def _camera(file: Path, focal_px: float | None, exif: Exif | None) -> tuple[int, int, float]:
+    width, height = labelled_size(file, exif)
     longest = max(width, height)
     return width, height, focal_px or TYPICAL_FOCAL_PX * longest / TYPICAL_WIDTH_PX
 

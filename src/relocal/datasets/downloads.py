@@ -17,11 +17,14 @@ from filelock import FileLock, Timeout
 
 from relocal.datasets import import_scene
 from relocal.datasets.fetching import RemoteFile, fetch
+from relocal.datasets.seven_scenes import images_without_label
 from relocal.datasets.unpacking import unpack
 from relocal.errors import InputError, unknown
 from relocal.scene import Scene
 from relocal.scene.files import check_new
 
+MAX_UNLABELLED = 0.05
+"""Share of a split's images that a pseudo ground truth may leave out: SfM does not place all."""
 Labels = Literal["slam", "sfm"]
 Progress = Callable[[int, int, str], None]
 Say = Callable[[str], None]
@@ -116,6 +119,8 @@ def get_scene(
         source = _unpacked(download, folder, keep, progress, say)
         files = download.labels.get(labels or "", ())
         poses = _poses(files, folder, labels or "", progress, say) if files else None
+        if poses is not None:
+            _check_labels(source, poses)
     return import_scene(download.reader, source, out, labels=poses, progress=progress)
 
 
@@ -174,6 +179,16 @@ def _poses(
     )
     partial.replace(whole)
     return whole
+
+
+def _check_labels(source: Path, poses: Path) -> None:
+    """Refuses poses that leave out more of a split than SfM would."""
+    for split, (bare, every) in images_without_label(source, poses).items():
+        if bare > MAX_UNLABELLED * every:
+            raise InputError(
+                f"{poses}: {bare} of {every} {split} images have no label in it, so it was cut "
+                f"short. Remove {poses.parent}, and give the same command again."
+            )
 
 
 def size_text(size: int | None) -> str:

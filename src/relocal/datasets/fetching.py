@@ -121,6 +121,11 @@ def sha256_of(path: Path, progress: Progress = lambda done, total, text: None) -
 
 def _fault(remote: RemoteFile, path: Path, digest: str, notes: Path) -> str:
     """What is wrong with a file, as the rest of a sentence; nothing when it is the right one."""
+    if remote.size not in (None, _size(path)):
+        return (
+            f"has {_size(path)} bytes instead of {remote.size}: it was cut short on the way, or is "
+            "another file."
+        )
     recorded = _read(notes).get("sha256")
     expected = remote.sha256 or recorded
     if expected is not None and digest != expected:
@@ -193,9 +198,9 @@ def _attempt(
 ) -> None:
     """One request, for the whole file or for what is missing of it."""
     known, have = _read(notes), _size(partial)
-    signs = [known.get(key) for key in ("etag", "modified", "total")]
+    # An equal length is no sign that the rest belongs to the same file.
+    signs = [remote.sha256, *(known.get(key) for key in ("sha256", "etag", "modified"))]
     if have and (known.get("url") != remote.url or not any(signs)):
-        # Nothing would tell whether the rest belongs to the same file.
         partial.unlink()
         have = 0
     if have and have == known.get("total"):
@@ -238,8 +243,8 @@ def _answer(
         # A weak tag may stand for other bytes, so RFC 9110 does not allow it here.
         if condition := etag if etag and not etag.startswith("W/") else known.get("modified"):
             headers["If-Range"] = condition
-    _check_web(remote.url, remote.url)
     try:
+        _check_web(remote.url, remote.url)
         response: HTTPResponse = _opener().open(
             Request(remote.url, headers=headers), timeout=TIMEOUT_S
         )
@@ -257,6 +262,10 @@ def _answer(
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise _PassingFaultError(f"cannot be reached ({reason})", answered=False) from None
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise _refusal(remote, path, f"leads to an address that is none ({error})") from error
     return response
 
 
@@ -276,10 +285,13 @@ def _check_promise(
 ) -> None:
     """Refuses what cannot be the file before any of it is read."""
     kind = response.headers.get_content_type()
+    encoding = response.headers.get("Content-Encoding", "identity")
     if response.status not in (200, 206):
         raise _refusal(remote, path, f"the server answers {response.status}")
-    if path.suffix == ".zip" and kind == "text/html":
+    if path.suffix not in (".html", ".htm") and kind == "text/html":
         raise _refusal(remote, path, "the server answers with a web page instead of the file")
+    if encoding.lower() != "identity":
+        raise _refusal(remote, path, f"the server sends the file packed ({encoding}), unasked")
     if remote.size is not None and total not in (None, remote.size):
         raise _refusal(
             remote,

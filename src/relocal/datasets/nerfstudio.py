@@ -16,18 +16,19 @@ import torch
 from relocal.camera import Camera
 from relocal.datasets.seven_scenes import checked_pose_matrix
 from relocal.errors import InputError, unknown
-from relocal.images import is_there, upright_size
+from relocal.images import is_there
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.files import read_json
 from relocal.scene.scene import UNITS, some
+from relocal.scene.upright import Exif, labelled_size
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", "")  # as listed last: it may be a folder's name
 _UNSUPPORTED = ("k3", "k4", "k5", "k6")
 _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
 
-def read_nerfstudio(path: Path, unit: str = "unit") -> Scene:
+def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) -> Scene:
     """Reads a folder with ``transforms.json``, or that file.
 
     Intrinsics are shared or given by frame, as ``fl_x, fl_y, cx, cy, w, h`` and ``k1, k2, p1,
@@ -37,6 +38,8 @@ def read_nerfstudio(path: Path, unit: str = "unit") -> Scene:
     Args:
         path: The folder or its ``transforms.json``.
         unit: ``"m"`` if the file's scale is metric, which the format does not say.
+        exif: Which pixels the labels of photos that EXIF turns by a quarter are of, where
+            the file has no w and h.
 
     Raises:
         InputError: If the file is damaged, a pose is no pose, or no image exists at all.
@@ -51,7 +54,7 @@ def read_nerfstudio(path: Path, unit: str = "unit") -> Scene:
     missing = [str(f["file_path"]) for name, f in zip(names, frames, strict=True) if not name]
     if not present:
         raise InputError(f"{file}: none of its {len(frames)} images exists: {some(missing)}.")
-    rows = [_camera_row(file, {**content, **frame}, name) for name, frame in present]
+    rows = [_camera_row(file, {**content, **frame}, name, exif) for name, frame in present]
     index = {row: i for i, row in enumerate(dict.fromkeys(rows))}
     poses = np.stack([_world_from_cam(file, frame) for _, frame in present])
     return Scene(
@@ -116,7 +119,9 @@ def _image_name(file: Path, listed: str) -> str | None:
     return next((Path(n).as_posix() for n in names if is_there(file.parent / n)), None)
 
 
-def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int, tuple[float, ...]]:
+def _camera_row(
+    file: Path, frame: dict[str, Any], name: str, exif: Exif | None
+) -> tuple[int, int, tuple[float, ...]]:
     """Width, height and OPENCV parameters of a frame."""
 
     def number(key: str, default: float = 0.0) -> float:
@@ -143,7 +148,7 @@ def _camera_row(file: Path, frame: dict[str, Any], name: str) -> tuple[int, int,
         if min(width, height) < 1:
             raise InputError(f"{file}: {name} has {width} x {height} pixels (w, h).")
     else:
-        width, height = upright_size(file.parent / name)
+        width, height = labelled_size(file.parent / name, exif)
     fx = number("fl_x") or _focal_of_angle(width, number("camera_angle_x"))
     fy = number("fl_y") or _focal_of_angle(height, number("camera_angle_y")) or fx
     if not fx:

@@ -156,6 +156,19 @@ def checked_pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray:
     return exact
 
 
+def images_without_label(path: Path, labels: Path) -> dict[str, tuple[int, int]]:
+    """How many images of each official split a pseudo ground truth leaves out, and of how many.
+
+    Raises:
+        InputError: If a file is missing or not what it should be.
+    """
+    rows = read_label_file(labels)
+    return {
+        split: (sum(_stem(name) not in rows for name in names), len(names))
+        for split, names in _official_splits(path, _images(path)).items()
+    }
+
+
 def _label_file(labels: Path, images: list[str]) -> tuple[list[str], Pose, list[float]]:
     """Poses and focal lengths from a pseudo ground truth, for the images that are there."""
     rows = read_label_file(labels)
@@ -239,7 +252,7 @@ def median_depth(path: Path, images: Sequence[str], every: int = 20) -> float:
     for name in images[::every]:
         file = path / re.sub(r"\.color\.\w+$", ".depth.png", name)
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=["PNG"]) as image:
                 depth_mm = np.asarray(image, dtype=np.int64)[::8, ::8]
         except OSError as error:
             raise InputError(f"{file}: this depth image cannot be read ({error}).") from error

@@ -1,9 +1,11 @@
 """Zip files from strangers: nothing escapes the folder, nothing grows without bound."""
 
+import errno
 import shutil
 import stat
 import zlib
 from collections.abc import Callable
+from lzma import LZMAError
 from pathlib import Path, PureWindowsPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -14,6 +16,10 @@ MAX_FILES = 200_000
 MAX_GROWTH = 20
 """Most bytes unpacked for a byte of the archive: photos hardly shrink in a zip."""
 _ALWAYS_ALLOWED_BYTES = 2**24
+_DAMAGE = (
+    *(BadZipFile, zlib.error, LZMAError, UnicodeDecodeError),
+    *(EOFError, NotImplementedError, RuntimeError),
+)
 _JUNK = {"Thumbs.db", ".DS_Store", "__MACOSX"}
 """What file managers add."""
 _CHUNK = 2**20
@@ -69,11 +75,23 @@ def _extract(
                 with zipped.open(entry) as source, target.open("xb") as file:
                     shutil.copyfileobj(source, file, _CHUNK)
                 progress(done, len(entries), f"unpacking {archive.name}")
-    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{archive.name}: this zip file is damaged ({error}).") from error
+    except _DAMAGE as error:
+        raise _damaged(archive, error) from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"{archive.name}: two of its entries are in one place.") from error
+    except OSError as error:
+        # Damaged bzip2 has no number, a place outside the file EINVAL; others are the disk's.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _damaged(archive, error) from error
     return files, size
+
+
+def _damaged(archive: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{archive.name}: this zip file is damaged ({error}). Remove the download and give the "
+        "same command again."
+    )
 
 
 def _inside(entry: ZipInfo, archive: Path) -> Path:

@@ -1,6 +1,6 @@
 """Images: from a file to the pixels that a network sees, and the cache that training reads."""
 
-from relocal.images.cache import build_cache, cache_name, check_space
+from relocal.images.cache import build_cache, cache_name, check_space, new_cache
 from relocal.images.photos import (
     MAX_PIXELS,
     MIN_SIDE_PX,
@@ -36,6 +36,7 @@ __all__ = [
     "fit_camera",
     "is_there",
     "load_view",
+    "new_cache",
     "open_photo",
     "resample",
     "resize",

@@ -7,13 +7,15 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from jaxtyping import UInt8
 from torch import Tensor
 
@@ -22,6 +24,9 @@ from relocal.errors import InputError
 from relocal.images.photos import load_view
 
 _VERSION = 3
+_PARTIAL, _LOCK = ".partial", ".lock"
+_SETTLED_S = 5.0
+"""Age from which a lock that nobody holds was left by a killed process."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -62,20 +67,11 @@ def build_cache(
                 "they are read again.",
                 folder,
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        check_space(folder, math.prod(shape))
-        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".partial")
-        os.close(handle)
-        partial = Path(temporary)
-        try:
+        with new_cache(path, math.prod(shape)) as partial:
             _fill_cache(partial, shape, files, cameras, target, progress)
-            partial.chmod(0o644)  # mkstemp makes a private file
-            partial.replace(path)
-            for old in stale:
-                with suppress(OSError):  # another process was faster
-                    old.unlink()
-        finally:
-            partial.unlink(missing_ok=True)
+        for old in stale:
+            with suppress(OSError):  # another process was faster
+                old.unlink()
     # Copy on write: torch wants a writable array, and nothing may reach the file.
     mapped = np.load(path, mmap_mode="c", allow_pickle=False)
     return torch.from_numpy(mapped).permute(0, 3, 1, 2)
@@ -89,6 +85,43 @@ def cache_name(
     Caches made from it begin with the same name, and go with it when an image changes.
     """
     return "-".join(_digests(files, cameras, target, folder))
+
+
+@contextmanager
+def new_cache(path: Path, size: int) -> Generator[Path]:
+    """A file to write that becomes ``path`` when it is whole.
+
+    What killed processes left in the same folder is removed first.
+
+    Args:
+        path: The cache file.
+        size: Bytes that it needs.
+
+    Raises:
+        InputError: If they are not free.
+    """
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    check_space(folder, size)
+    aside = Path(tempfile.mkdtemp(dir=folder, suffix=_PARTIAL))
+    try:
+        # The lock tells a file that is being written from one that a killed process left.
+        with FileLock(aside / _LOCK):
+            yield aside / path.name
+            (aside / path.name).replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left; what is locked, or may be in a moment, stays."""
+    for aside in folder.glob(f"*{_PARTIAL}"):
+        lock = aside / _LOCK
+        with suppress(OSError):  # of a lock that is held, too
+            if time.time() - lock.stat().st_mtime > _SETTLED_S:
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(aside)
 
 
 def check_space(folder: Path, needed: int) -> None:

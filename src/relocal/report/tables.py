@@ -13,7 +13,7 @@ LEGEND = (
     "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
     "image) and *retrieval* (the pose of the training image that looks most alike) need no "
     "training. *÷ oracle*: medians over those of the oracle, position / rotation. *Failed*: photos "
-    "without an answer, which count as infinite errors."
+    "without an answer, which count as infinite errors: with one the mean is infinite (∞)."
 )
 
 
@@ -116,7 +116,8 @@ def numbers(report: Report) -> list[list[str]]:
     for name, n in report.summary().items():
         cells = [name, f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"]
         cells.append(f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}")
-        cells += [f"{n['mean_position']:.3f}", f"{n['mean_rotation_deg']:.2f}"]
+        means = f"{n['mean_position']:.3f}", f"{n['mean_rotation_deg']:.2f}"
+        cells += ["∞" if mean == "inf" else mean for mean in means]
         cells += [f"{100 * share:.1f} %" for share in n["recall"]]
         time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
         rows.append([*cells, str(n["failures"]), time_ms])

@@ -7,7 +7,8 @@ does not say from whatever lies in memory: it then returns wrong numbers, or nev
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,12 @@ def read_colmap(folder: Path) -> Model:
     is_text = not (folder / "cameras.bin").exists() and (folder / "cameras.txt").is_file()
     kind = "txt" if is_text else "bin"
     cameras_file, images_file, points_file = (folder / f"{name}.{kind}" for name in _FILES)
-    cameras = dict(text_cameras(cameras_file) if is_text else _cameras(_Bytes(cameras_file)))
+    listed = list(text_cameras(cameras_file) if is_text else _cameras(_Bytes(cameras_file)))
+    cameras = dict(listed)
     found = text_images(images_file) if is_text else _images(_Bytes(images_file))
     images = sorted(found, key=lambda image: image.id)
+    _check_ids(cameras_file, "cameras", (camera_id for camera_id, _ in listed))
+    _check_ids(images_file, "images", (image.id for image in images))
     if not images:
         raise InputError(f"{folder}: this COLMAP model has no image with a pose.")
     index = {camera_id: i for i, camera_id in enumerate(sorted(cameras))}
@@ -69,6 +73,13 @@ def read_colmap(folder: Path) -> Model:
             images,
         ),
     )
+
+
+def _check_ids(file: Path, kind: str, ids: Iterable[int]) -> None:
+    """Refuses an id that stands for two things."""
+    for number, count in Counter(ids).items():
+        if count > 1:
+            raise InputError(f"{file}: has {count} {kind} of the id {number}.")
 
 
 class _Bytes:
@@ -139,14 +150,14 @@ def _point_rows(content: _Bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def _points(file: Path, rows: list[tuple[Any, ...]], images: list[ImageRecord]) -> Points | None:
-    if not rows:
-        return None
     seen = [image.keypoints["point_id"] != NO_POINT for image in images]
     keypoints = np.concatenate([image.keypoints[s] for image, s in zip(images, seen, strict=True)])
     ids = np.array([row[0] for row in rows], dtype=np.uint64)
-    point_index = np.searchsorted(ids, keypoints["point_id"]).clip(max=len(ids) - 1)
-    if not np.array_equal(ids[point_index], keypoints["point_id"]):
+    _check_ids(file, "points", ids.tolist())
+    if not np.isin(keypoints["point_id"], ids).all():
         raise InputError(f"{file}: has not all points that the images see.")
+    if not rows:
+        return None
     xyz = np.array([row[1:4] for row in rows], dtype=np.float64)
     if not (np.isfinite(xyz).all() and np.isfinite(keypoints["xy"]).all()):
         raise InputError(f"{file}: map points, or the pixels that see them, are not finite.")
@@ -154,7 +165,7 @@ def _points(file: Path, rows: list[tuple[Any, ...]], images: list[ImageRecord]) 
         xyz=xyz,
         rgb=np.array([row[4:7] for row in rows], dtype=np.uint8),
         image_index=np.repeat(np.arange(len(images)), [int(s.sum()) for s in seen]),
-        point_index=point_index,
+        point_index=np.searchsorted(ids, keypoints["point_id"]),
         xy=keypoints["xy"].copy(),
     )
 

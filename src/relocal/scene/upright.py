@@ -6,6 +6,7 @@ picture that EXIF asks for. The size of its camera tells which, unless the turn 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import SIDEWAYS, exif_orientation
+from relocal.images import SIDEWAYS, exif_orientation, open_photo
 from relocal.pose import Pose
 from relocal.scene.scene import Scene
 
@@ -71,6 +72,28 @@ def exif_reading(image: Image.Image, name: str, camera: Camera, exif: Exif | Non
             "pixels, label it again and remove the tag."
         )
     return reading
+
+
+def labelled_size(file: Path, exif: Exif | None) -> tuple[int, int]:
+    """Width and height of the pixels that a photo's label is of, where no file says the size.
+
+    Args:
+        file: The photo.
+        exif: Which pixels those are; needed for a photo that EXIF turns by a quarter.
+
+    Raises:
+        InputError: If it is needed and not known.
+    """
+    with open_photo(file) as image:
+        if exif_orientation(image, str(file)) not in SIDEWAYS:
+            return image.size
+        if exif is None:
+            raise InputError(
+                f"{file}: by its EXIF it must be turned by a quarter, and no file says the size of "
+                "its camera. Say which pixels the labels are of with --exif stored or --exif "
+                "upright, or turn the photo's pixels and remove the tag."
+            )
+        return image.size if exif == "stored" else (image.height, image.width)
 
 
 def turned(scene: Scene, quarter_turns: Sequence[int]) -> Scene:

@@ -29,6 +29,7 @@ from relocal.sfm.database import (
 )
 from relocal.sfm.pairs import TriangulateConfig, pose_pairs
 
+# Right poses keep 60 to 70 % of the verified matches; inverted, shuffled or OpenGL ones 0 to 3 %.
 MIN_POINTS_SEEN, MIN_MATCHES_KEPT = 10, 0.05
 
 
@@ -85,8 +86,9 @@ def triangulated(
     The points are made of what the training images and their pairs say alone, whatever else the
     cache holds.
 
-    All cores work. An image of 640 x 480 pixels costs a core some 0.2 s, a pair some 0.05 s, and
-    an image has ``neighbours`` / 2 pairs or more; the cache grows by up to 0.6 MB an image.
+    All cores work. An image of 640 x 480 pixels costs a core some 0.3 s; a pair whose images have
+    500 features 0.01 s, and more with their product; an image has ``neighbours`` / 2 pairs or more.
+    The cache grows by 0.15 MB for 1000 features.
 
     Args:
         scene: A scene with a ``train`` split.

@@ -102,7 +102,8 @@ class TrainConfig:
     seed: int = 0
     """Seed of the start, the order and the augmentation."""
     precision: Precision = "auto"
-    """Arithmetic; auto is bf16-mixed on GPUs and on CPUs with AMX, else 32-true."""
+    """Arithmetic; auto is bf16-mixed on GPUs and on CPUs with AMX or AVX-512 BF16, else
+    32-true."""
     accelerator: Accelerator = "auto"
     """Where to train."""
     devices: int = 1

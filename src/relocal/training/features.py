@@ -11,8 +11,6 @@ the turn of its virtual camera.
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch import Generator, Tensor
 
 from relocal.backbones import STEM_STRIDE, Backbone
 from relocal.camera import Camera
-from relocal.images import check_space
+from relocal.images import new_cache
 from relocal.training.config import ViewConfig
 from relocal.training.views import central_view, draw_turns, jittered, turned_view
 
@@ -124,11 +122,7 @@ def _kept(
     if not path.exists():
         with torch.no_grad():
             shape = (count, *look(slice(0, 1)).shape[1:])
-        check_space(path.parent, 2 * int(np.prod(shape)))
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        os.close(handle)
-        partial = Path(temporary)
-        try:
+        with new_cache(path, 2 * int(np.prod(shape))) as partial:
             array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint16, shape=shape)
             for start in range(0, count, _BATCH):
                 rows = slice(start, min(start + _BATCH, count))
@@ -137,10 +131,6 @@ def _kept(
                 array[rows] = values.view(torch.uint16).numpy()
                 progress(rows.stop, count)
             array.flush()
-            partial.chmod(0o644)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     mapped = np.load(path, mmap_mode="c", allow_pickle=False)
     return torch.from_numpy(mapped).view(torch.bfloat16)
 

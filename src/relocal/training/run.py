@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from relocal.backbones import build_backbone
+from relocal.backbones import build_backbone, weight_faults
 from relocal.camera import Camera
 from relocal.errors import InputError, unknown
 from relocal.models import MODELS, PoseNet
@@ -72,12 +72,12 @@ class Run:
         state = read_tensors(self.folder / WEIGHTS)
         weights = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
         wanted = model.state_dict()
-        wrong = sorted(wanted.keys() ^ weights.keys())
-        wrong += [k for k in wanted.keys() & weights.keys() if wanted[k].shape != weights[k].shape]
+        wrong = weight_faults(weights, wanted)
+        wrong += [f"{name} is too many" for name in sorted(weights.keys() - wanted.keys())]
         if wrong:
             raise InputError(
                 f"{self.folder / WEIGHTS}: does not fit its config.json at {len(wrong)} tensors, "
-                f"such as {wrong[0]}."
+                f"such as that {wrong[0]}."
             )
         model.load_state_dict(weights)
         return channels_last(model.eval())
