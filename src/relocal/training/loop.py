@@ -215,8 +215,7 @@ def build_optimizer(model: PoseNet, loss: nn.Module, config: TrainConfig) -> tor
         {"params": list(loss.parameters()), "peak": config.lr, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    # Fused: one pass over memory instead of seven.
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def set_learning_rate(optimizer: Any, progress: float, warmup: float) -> None:
