@@ -12,16 +12,14 @@ from page_tree import Element, Tree, check_alone, check_shape
 from PIL import Image
 
 from relocal.evaluation import MEAN, ORACLE, RETRIEVAL
-from relocal.losses import COUPLED, LOSSES
 from relocal.metrics import PoseErrors
 from relocal.report import save_study, study_table
 from relocal.report.study_figures import shares_within
 from relocal.report.study_page import study_to_html
-from relocal.report.study_pages import latex_text, markdown_text, study_to_latex, study_to_markdown
 from relocal.report.study_pictures import looks_of
 from relocal.report.study_tables import leave_one_out_table, scene_table, scenes_table
+from relocal.report.study_texts import latex_text, markdown_text, study_to_latex, study_to_markdown
 from relocal.report.study_words import HONEST, answers, standing
-from relocal.report.surfaces import DEPTH, SIDE, error_axes, every_surface
 from relocal.studies import MethodErrors, SceneErrors, Study, StudyConfig, comparisons
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE
 from relocal.training import TrainConfig
@@ -390,34 +388,3 @@ def test_many_methods_leave_the_figures_readable(study: Study) -> None:
     assert {"default", TERM, TWIN, "posenet"} <= set(looks)
     assert looks[TERM].colour == looks[TWIN].colour
     assert looks[TWIN].stroke == "dashed"
-
-
-# --- the surfaces ------------------------------------------------------------------------------
-
-
-def test_surfaces_are_of_every_loss_and_twin() -> None:
-    bases, terms = every_surface()
-    assert [s.name for s in bases] == list(LOSSES)
-    assert [s.name for s in terms] == [n for t in COUPLED for n in (t, f"twin:{t}")]
-    for surface in (*bases, *terms):
-        assert surface.value.shape == (SIDE, SIDE)
-        assert np.isfinite(surface.value).all()
-        assert surface.value.min() > -1e-9  # least at the label
-        assert surface.value[SIDE // 2, SIDE // 2] == 0
-
-
-def test_errors_compensate_in_terms_and_never_in_twins() -> None:
-    shift, yaw = error_axes()
-    value = {surface.name: surface.value for surface in every_surface()[1]}
-    for name in ("sightline", "frustum", "points", "bearing"):
-        for row in (5, SIDE - 6):
-            valley = int(np.abs(shift + DEPTH * np.tan(np.deg2rad(yaw[row]))).argmin())
-            assert value[name][row, valley] < 0.5 * value[f"twin:{name}"][row, valley]
-            # Less than with the turn alone; in the twin any shift makes it worse.
-            assert value[name][row, valley] < value[name][row, SIDE // 2]
-            assert value[f"twin:{name}"][row, valley] > value[f"twin:{name}"][row, SIDE // 2]
-
-
-def test_loss_from_outside_has_a_surface(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LOSSES, "mine", LOSSES["geodesic"])
-    assert every_surface()[0][-1].name == "mine"

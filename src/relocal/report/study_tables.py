@@ -20,7 +20,6 @@ from relocal.report.study_numbers import (
 )
 from relocal.report.study_words import answers, extent, gaps, making, standing
 from relocal.report.tables import aligned
-from relocal.scene.scene import some
 from relocal.studies.contrasts import Comparison, comparisons, reference_of
 from relocal.studies.results import SceneErrors, Study
 from relocal.studies.statistics import Combined, Contrast, Effect, Quantity
@@ -183,7 +182,7 @@ def cells_table(study: Study) -> Table:
         [
             Cell(name),
             Cell(scene.name),
-            Cell(some([f"{fold}: {text}" for fold, text in m.tuned.items()], limit=6) or "–"),
+            Cell("; ".join(f"{fold}: {text}" for fold, text in m.tuned.items()) or "–"),
             Cell(number(m.validation, 4), math.nan if m.validation is None else m.validation),
             Cell(number(m.seconds, 1), m.seconds),
             Cell(number(m.images_per_s, 0), m.images_per_s),
