@@ -24,6 +24,7 @@ from relocal.errors import InputError, unknown
 __all__ = [
     "BACKBONES",
     "STEM_STRIDE",
+    "TIMM",
     "Backbone",
     "BackboneConfig",
     "Preprocess",

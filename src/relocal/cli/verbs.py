@@ -1,11 +1,12 @@
 """The verbs: a dataclass each, whose fields are its options, and a function of the library."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.cli.console import (
@@ -26,6 +27,8 @@ from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
 from relocal.sfm import TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
+
+Modules = Annotated[tuple[str, ...], arg(name="import"), UseAppendAction]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +51,13 @@ class Import:
     split: str | None = None
     """official, sequence, blocks:40/5/5, last:25%, or a JSON file; official where there is one."""
     fold: int | None = None
-    """Which block of five, or which sequence, is test; the last by default."""
+    """Which block of five, or which sequence, is test, counted from 0; the last by default."""
     unit: Literal["m", "unit"] | None = None
     """m says that the poses are metric (nerfstudio, colmap)."""
     exif: Literal["stored", "upright"] | None = None
     """Which pixels the labels of photos that EXIF turns are of, where their size does not tell."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a reader of your own; may be given again."""
 
     def run(self) -> int:
         """Imports and says what was found."""
@@ -114,7 +119,7 @@ class Train:
 
     Short names: --model (--model.name), --loss (--loss.name), --pretrained (--backbone.weights).
 
-    Example: relocal train scenes/heads --out runs/heads --loss default+frustum
+    Example: relocal train scenes/heads --out runs/heads --loss posenet+frustum
     """
 
     scene: Positional[Path]
@@ -125,6 +130,9 @@ class Train:
     """Start from named options: posenet2015 is the 2015 paper's own training."""
     resume: bool = False
     """Go on with an unfinished run."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a loss or a backbone of your own; may be given
+    again."""
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
     def run(self) -> int:
@@ -136,13 +144,24 @@ class Train:
             if stored_config(self.out) is None:
                 warn("stopped before the training began; nothing was made.")
             else:
-                again = f"relocal train {self.scene} --out {self.out} --resume"
+                again = self._command("train", self.scene, "--out", self.out, "--resume")
                 warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
         if is_first_process():
-            next_step = f"relocal evaluate {self.out} {self.scene}"
-            print(f"{self.out}: {training_line(run)}. Next: {next_step}")
+            print(f"{self.out}: {training_line(run)}. Next: {self._next()}")
         return 0
+
+    def _next(self) -> str:
+        """What to do with the run."""
+        if not load_scene(self.scene).splits.get("test"):
+            return f"{self._command('localize', self.out)} PHOTO"
+        report = self.out.with_name(f"{self.out.name}-report")
+        return self._command("evaluate", self.out, self.scene, "--out", report)
+
+    def _command(self, verb: str, *words: Path | str) -> str:
+        """A command line for the same run, which needs the same modules."""
+        modules = [word for module in self.modules for word in ("--import", module)]
+        return shlex.join(["relocal", verb, *map(str, words), *modules])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +180,9 @@ class Evaluate:
     photos: bool = False
     """Show a few of the photos in report.html although nothing says that they may be shared: for
     private use."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
 
     def run(self) -> int:
         """Evaluates, prints the table and says where the report is."""
@@ -188,7 +210,10 @@ class Localize:
     """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
     camera: str | None = None
     """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
-    them); without it that of EXIF or the scene."""
+    them), scaled where a photo has another size; without it that of EXIF or the scene."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
 
     def run(self) -> int:
         """Localizes photo by photo; what cannot be read is reported and skipped."""

@@ -118,8 +118,6 @@ def _nvm_focals(file: Path) -> dict[str, float]:
         rows = [next(lines).rsplit(maxsplit=10) for _ in range(count)]
         return {_stem(row[0]): float(row[1]) for row in rows}
     except (StopIteration, ValueError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{file}: this NVM file is cut short or damaged.") from error
 
 
