@@ -86,7 +86,7 @@ def test_chain_from_a_room_to_answers(
     options = (*options, "--batch-size", 8)
     code, out, error = call("train", scene, "--out", run, *options)
     assert code == 0
-    assert error == "relocal: 3 steps are few, and the weights an average over them: more --epochs.\n"
+    assert "made only 3 steps" in error
     trained = r"trained 1 epoch in \d+\.\d min; last training median [\d.]+ m, [\d.]+°"
     found = re.fullmatch(rf"{run}: {trained}\. Next: (relocal evaluate .*)\n", out)
     assert found

@@ -1,32 +1,36 @@
 """The verbs: a dataclass each, whose fields are its options, and a function of the library."""
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from tyro.conf import Positional, UseAppendAction, arg
 
-from relocal.camera import CAMERA_MODELS, Camera
+from relocal.cli.cameras import camera_doubts, parse_camera
 from relocal.cli.console import (
     INTERRUPTED,
     NOTHING_DONE,
     SOME_FAILED,
+    counted,
     is_first_process,
     progress_bar,
     warn,
 )
 from relocal.datasets import import_scene
 from relocal.demonstration import demo
-from relocal.errors import InputError, unknown
+from relocal.errors import InputError
 from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
+from relocal.scene.splits import fitting_blocks
 from relocal.sfm import TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
+
+FEW_STEPS = 100
+"""Fewer leave the averaged weights behind, which remember as many (``--ema-decay`` 0.99)."""
 
 Modules = Annotated[tuple[str, ...], arg(name="import"), UseAppendAction]
 
@@ -148,6 +152,9 @@ class Train:
                 warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
         if is_first_process():
+            if (steps := steps_of(run)) < FEW_STEPS:
+                made = counted(steps, "step")
+                warn(f"training made only {made}, too few for its averaged weights: more --epochs.")
             print(f"{self.out}: {training_line(run)}. Next: {self._next()}")
         return 0
 
@@ -225,6 +232,8 @@ class Localize:
         for index, photo in enumerate(self.photos):
             try:
                 estimate = localizer.localize(photo, camera)
+                if camera is not None:
+                    estimate = replace(estimate, warnings=(*camera_doubts(camera, photo),))
             except InputError as error:
                 failed += 1
                 warn(str(error))
@@ -235,7 +244,7 @@ class Localize:
             # Flushed, so that a pipe gets each answer when it is known.
             print(estimate_line(estimate, str(photo), index, self.format), flush=True)
         if assumed > 1:
-            warn(f"the same holds for {assumed - 1} more photos.")
+            warn(f"the same holds for {counted(assumed - 1, 'more photo')}.")
         if failed == len(self.photos):
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
@@ -267,42 +276,22 @@ def print_scene(scene: Scene, out: Path) -> None:
     if missing:
         listed = scene.provenance["listed_images"]
         names = ", ".join(missing)
-        warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
+        do = "does" if len(missing) == 1 else "do"
+        warn(f"{len(missing)} of {counted(listed, 'listed image')} {do} not exist: {names}")
     for pixels, count in scene.provenance.get("exif", {}).items():
-        warn(f"{count} images turned as their EXIF says; labels taken as of {pixels} pixels.")
+        turned = f"{counted(count, 'image')} turned as EXIF says"
+        warn(f"{turned}; labels taken as of {pixels} pixels.")
     parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
     if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
         parts.append(f"{rest} left out between them")
     unit = "metres" if scene.unit == "m" else "no known scale"
     points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
-    print(f"{out}: {len(scene)} images ({', '.join(parts)}), {unit}, {points}.")
+    print(f"{out}: {counted(len(scene), 'image')} ({', '.join(parts)}), {unit}, {points}.")
     if not scene.splits["test"]:
-        warn("there are no test images, so this scene trains but cannot be evaluated: --split.")
-
-
-def parse_camera(text: str) -> Camera:
-    """Reads ``MODEL,width,height,parameters...``.
-
-    Raises:
-        InputError: If it is no camera.
-    """
-    model, *numbers = text.split(",")
-    model = model.strip().upper()
-    if model not in CAMERA_MODELS:
-        raise unknown("--camera", model, CAMERA_MODELS)
-    try:
-        values = [float(number) for number in numbers]
-    except ValueError as error:
-        raise InputError(f"--camera {text}: {error}.") from error
-    if len(values) < 3 or not all(value.is_integer() for value in values[:2]):
-        raise InputError(
-            f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
+        warn(
+            "there are no test images, so this scene trains but cannot be evaluated; for that import "
+            f"it again into another folder with --split {fitting_blocks(scene)}."
         )
-    params = torch.tensor(values[2:], dtype=torch.float64)
-    try:
-        return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
-    except InputError as error:
-        raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
 
 
 def training_line(run: Run) -> str:
@@ -316,5 +305,11 @@ def training_line(run: Run) -> str:
             rotation = last[f"{key}_rotation_deg"]
             parts.append(f"{name} median {last[f'{key}_position']:.3f} {run.unit}, {rotation:.2f}°")
     minutes = (run.training_seconds() or 0) / 60
-    epochs = "epoch" if len(rows) == 1 else "epochs"
-    return f"trained {len(rows)} {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
+    epochs = counted(len(rows), "epoch")
+    return f"trained {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
+
+
+def steps_of(run: Run) -> int:
+    """How many steps its training made."""
+    images = len(run.training_images)
+    return run.config.epochs * (images // min(run.config.batch_size, images))
