@@ -158,7 +158,7 @@ def test_missing_images_are_told(call: Callable[..., Ended], capture: Path, tmp_
     assert code == 0
     assert "5 images" in out
     assert "no known scale, no map points" in out
-    assert error.startswith("relocal: 1 of 6 listed images do not exist: images/2.jpg\n")
+    assert error.startswith("relocal: 1 of 6 listed images does not exist: images/2.jpg\n")
     assert "no test images" in error
 
 
@@ -235,12 +235,6 @@ def test_preset_changes_defaults_and_options_override_it(how: tuple[str, ...]) -
         loss=replace(preset.loss, name="posenet"),
         view=replace(preset.view, jitter=0.1),
     )
-
-
-def test_camera_is_read_as_colmap_writes_it() -> None:
-    camera = verbs.parse_camera("OPENCV,160,120,144,143,80,60,0.1,0,0.01,-0.02")
-    assert (camera.model, camera.width, camera.height) == ("OPENCV", 160, 120)
-    assert camera.params.tolist() == [144, 143, 80, 60, 0.1, 0, 0.01, -0.02]
 
 
 # --- what is refused ---------------------------------------------------------------------------

@@ -71,8 +71,8 @@ def _unfit(option: str, error: Exception) -> InputError:
         except PackageNotFoundError:
             found.append(f"no {package}")
     return InputError(
-        f"{option}: timm cannot be imported ({error}) with {', '.join(found)}. torch and torchvision "
-        "must be built for each other: install torch and torchvision from one index."
+        f"{option}: timm cannot be imported ({error}) with {', '.join(found)}. These do not "
+        "fit each other: install torch and torchvision from one index."
     )
 
 

@@ -289,8 +289,8 @@ def print_scene(scene: Scene, out: Path) -> None:
     print(f"{out}: {counted(len(scene), 'image')} ({', '.join(parts)}), {unit}, {points}.")
     if not scene.splits["test"]:
         warn(
-            "there are no test images, so this scene trains but cannot be evaluated; for that import "
-            f"it again into another folder with --split {fitting_blocks(scene)}."
+            "there are no test images, so this scene trains but cannot be evaluated; for that "
+            f"import it again, into another folder, with --split {fitting_blocks(scene)}."
         )
 
 

@@ -37,8 +37,8 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
         raise InputError(f"{path}: there is no such folder.")
     if (path / "scene.json").is_file():
         _LOG.warning(
-            f"{path} is a scene already, and can be used as it is: of its model are the poses read, "
-            "and not the unit and the splits of its scene.json; give them with --unit and --split."
+            f"{path} is a scene already and can be used as it is. The unit and the splits in its "
+            "scene.json are not read now; give them with --unit and --split."
         )
     model = _model_folder(path)
     names, cameras, camera_index, poses, points = read_colmap(model)
