@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def printed_commands() -> list[str]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts += [line for line in node.value.splitlines() if "Example: " in line]
-    texts += [line for line in (ROOT / "README.md").read_text("utf-8").splitlines()]
+    texts += (ROOT / "README.md").read_text("utf-8").splitlines()
     return [found[0] for text in texts if (found := pattern.search(text))]
 
 
@@ -163,7 +164,7 @@ def test_images_in_the_parent_are_found(tiny_scene: Scene, tmp_path: Path) -> No
     shutil.copytree(tiny_scene.folder / "sparse", tmp_path / "sparse")
     # As if the model's names began with the folder's.
     folder = tiny_scene.folder / "images" / Path(tiny_scene.images[0]).parts[0]
-    with pytest.raises(InputError, match="in its parent: --images .*images"):
+    with pytest.raises(InputError, match=r"in its parent: --images .*images"):
         read_colmap_model(tmp_path, images=folder)
 
 
@@ -197,6 +198,6 @@ def test_timm_that_cannot_be_imported_is_not_called_missing(
 ) -> None:
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator nms does not exist')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "timm", raising=False)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
     with pytest.raises(InputError, match=r"nms .* with .*torch \d.*from one index"):
         build_backbone(BackboneConfig(name="timm:resnet18"))

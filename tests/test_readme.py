@@ -2,8 +2,8 @@
 
 A block of bash or Python after ``<!-- test -->`` is run, in order with the others of its page, in
 a folder where a small ``room`` is rendered already. After ``<!-- file: NAME -->`` Python is kept in
-a file of that name. After ``<!-- test: demo -->`` it is run as a reader would, from an empty folder. A block after ``<!-- output -->`` is what it prints; numbers
-may be others by half.
+a file of that name. After ``<!-- test: demo -->`` it is run as a reader would, from an empty
+folder. A block after ``<!-- output -->`` is what it prints; numbers may be others by half.
 """
 
 import contextlib
