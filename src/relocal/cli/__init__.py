@@ -1,5 +1,6 @@
 """The command line: a verb a function of the library."""
 
+import inspect
 import io
 import os
 import sys
@@ -8,13 +9,18 @@ from itertools import pairwise
 from typing import Annotated
 
 import tyro
-from tyro.conf import arg, subcommand
+from tyro.conf import arg
+from tyro.extras import subcommand_cli_from_dict
 
 from relocal import __version__
+from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.public import Get, Paper
 from relocal.cli.verbs import Demo, Evaluate, Import, Localize, Train, Triangulate
 from relocal.errors import InputError, unknown
+from relocal.losses import COUPLED, LOSSES
+from relocal.plugins import import_modules
+from relocal.pose import ROTATIONS
 from relocal.training import PRESETS, TrainConfig, stored_config
 
 _SHORT = {
@@ -23,6 +29,19 @@ _SHORT = {
     "--pretrained": "--backbone.weights",
 }
 """Other names of options that are often given."""
+
+Verb = Import | Get | Triangulate | Train | Evaluate | Localize | Demo | Paper
+
+VERBS: dict[str, type[Verb]] = {
+    "import": Import,
+    "get": Get,
+    "triangulate": Triangulate,
+    "train": Train,
+    "evaluate": Evaluate,
+    "localize": Localize,
+    "demo": Demo,
+    "paper": Paper,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,46 +70,60 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-Verb = Import | Get | Triangulate | Train | Evaluate | Localize | Demo | Paper
-
-
 def parse(arguments: list[str]) -> Verb:
     """Turns arguments into a verb.
 
     A preset changes the defaults of train's options; for a run that is resumed they are its own,
-    so that an option which would change it stands out.
+    so that an option which would change it stands out. What ``--import`` names is imported before
+    the others are read, since it may bring names that they take.
     """
-    arguments = [_long(argument) for argument in arguments]
-    verb = _parse(arguments, _preset(arguments))
-    if isinstance(verb, Train) and verb.resume and (old := stored_config(verb.out)) is not None:
-        if verb.preset is not None:
-            raise InputError("--preset: --resume goes on with the run's own options; leave it out.")
-        return _parse(arguments, old)
+    if not arguments or arguments[0].startswith("-"):
+        return subcommand_cli_from_dict(
+            {**VERBS},
+            prog="relocal",
+            description="Where is the camera, and where is it looking? From one photo.",
+            args=arguments,
+        )
+    name, *options = arguments
+    if name not in VERBS:
+        raise unknown("VERB", name, VERBS)
+    options = [_long(option) for option in options]
+    import_modules(_given(options, "--import"))
+    try:
+        verb = _parse(name, options, _preset(options))
+        if isinstance(verb, Train) and verb.resume and (old := stored_config(verb.out)) is not None:
+            if verb.preset is not None:
+                raise InputError(
+                    "--preset: --resume goes on with the run's own options; leave it out."
+                )
+            return _parse(name, options, old)
+    except InputError as error:
+        raise InputError(f"{error} See relocal {name} --help.") from error
     return verb
 
 
-def _parse(arguments: list[str], options: TrainConfig) -> Verb:
+def _parse(name: str, arguments: list[str], options: TrainConfig) -> Verb:
     @dataclass(frozen=True, kw_only=True)
     class Started(Train):
-        __doc__ = Train.__doc__
+        __doc__ = _train_help()
         config: Annotated[TrainConfig, arg(name="")] = options
 
-    verbs = (
-        Annotated[Import, subcommand("import")]
-        | Annotated[Get, subcommand("get")]
-        | Annotated[Triangulate, subcommand("triangulate")]
-        | Annotated[Started, subcommand("train")]
-        | Annotated[Evaluate, subcommand("evaluate")]
-        | Annotated[Localize, subcommand("localize")]
-        | Annotated[Demo, subcommand("demo")]
-        | Annotated[Paper, subcommand("paper")]
-    )
-    return tyro.cli(
-        verbs,
-        prog="relocal",
-        description="Where is the camera, and where is it looking? From one photo.",
-        args=arguments,
-    )
+    verb = Started if name == "train" else VERBS[name]
+    return tyro.cli(verb, prog=f"relocal {name}", args=arguments)
+
+
+def _train_help() -> str:
+    """Train's help with the names that its options take, also those that ``--import`` brought."""
+    tables = {
+        "--loss": LOSSES,
+        "--loss, behind a +": [*COUPLED, *(f"twin:{name}" for name in COUPLED)],
+        "--model.rotation": ROTATIONS,
+        "--backbone.name": [*BACKBONES, f"{TIMM}NAME"],
+        "--preset": PRESETS,
+    }
+    listed = "\n".join(f"{option}: {', '.join(names)}" for option, names in tables.items())
+    about, example, line = inspect.cleandoc(Train.__doc__ or "").partition("Example:")
+    return f"{about}{listed}\n\n{example}{line}"
 
 
 def _long(argument: str) -> str:
@@ -99,14 +132,22 @@ def _long(argument: str) -> str:
     return "=".join([_SHORT.get(name, name), *value])
 
 
-def _preset(arguments: list[str]) -> TrainConfig:
-    """The options that ``--preset NAME`` starts from, found before the others are read."""
-    name = None
+def _given(arguments: list[str], option: str) -> list[str]:
+    """The values of an option, found before the others are read."""
+    values: list[str] = []
     for previous, argument in pairwise(["", *arguments]):
-        if previous == "--preset":
-            name = argument
-        elif argument.startswith("--preset="):
-            name = argument.removeprefix("--preset=")
-    if name is not None and name not in PRESETS:
-        raise unknown("--preset", name, PRESETS)
-    return TrainConfig() if name is None else PRESETS[name]
+        if previous == option:
+            values.append(argument)
+        elif argument.startswith(f"{option}="):
+            values.append(argument.removeprefix(f"{option}="))
+    return values
+
+
+def _preset(arguments: list[str]) -> TrainConfig:
+    """The options that ``--preset NAME`` starts from."""
+    names = _given(arguments, "--preset")
+    if not names:
+        return TrainConfig()
+    if names[-1] not in PRESETS:
+        raise unknown("--preset", names[-1], PRESETS)
+    return PRESETS[names[-1]]

@@ -89,7 +89,8 @@ def train(
     if needs_depth(loss) and data.depth is None:
         raise InputError(
             f"--loss {config.loss.name} uses the scene's depth, and {scene.name} has no map "
-            "points: give its median depth with --loss.depth."
+            f"points: make some with relocal triangulate {scene.folder or 'SCENE'}, or give its "
+            "median depth with --loss.depth."
         )
     model.fit_statistics(data.poses[data.train].to(torch.float32))
     run = data.run(out)
