@@ -250,7 +250,10 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     if focal is not None:
         return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
     if (width, height) == (scene_camera.width, scene_camera.height):
-        same = "no EXIF; it has the size of the scene's photos, so the scene's camera is taken."
+        same = (
+            "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
+            "(--camera gives another)."
+        )
         return scene_camera, same
     warning = (
         "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
