@@ -237,8 +237,10 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     if focal is not None:
         return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
     if (width, height) == (scene_camera.width, scene_camera.height):
-        same = "no EXIF; it has the size of the scene's photos, so the scene's camera is taken."
-        return scene_camera, same
+        return scene_camera, (
+            "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
+            "(--camera if it was another)."
+        )
     warning = (
         "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
         "if it was another one."
