@@ -155,6 +155,7 @@ def test_without_network_the_message_says_what_to_do(
     assert url in error
     assert "put it at downloads/7scenes/heads.zip" in error
     assert not Path("scene").exists()
+    Path("downloads/7scenes").mkdir(parents=True)
     Path("downloads/7scenes/heads.zip").write_bytes(heads.files["/heads.zip"])
     code, out, _ = call(*GET)
     assert code == 0
@@ -170,6 +171,7 @@ def test_archive_of_something_else_leaves_no_scene(
     code, _, error = call(*GET)
     assert code == 2
     assert "announces" in error
+    Path("downloads/7scenes").mkdir(parents=True)
     Path("downloads/7scenes/heads.zip").write_bytes(other)
     code, _, error = call(*GET)
     assert code == 2

@@ -16,7 +16,18 @@ PACKAGE = ROOT / "src" / "relocal"
 # The order of the data flow. A file, or a folder of the same name, imports only from what stands
 # above it; inside a folder any order goes.
 ORDER = (
-    *("errors", "pose", "camera", "images", "scene", "metrics", "datasets", "backbones", "sfm"),
+    *(
+        "errors",
+        "plugins",
+        "pose",
+        "camera",
+        "images",
+        "scene",
+        "metrics",
+        "datasets",
+        "backbones",
+        "sfm",
+    ),
     *("types", "models", "losses", "training", "localizers", "evaluation", "studies", "report"),
     *("viewer", "exporting", "server", "demonstration", "paper", "cli", "__main__"),
 )

@@ -15,7 +15,7 @@ from relocal.metrics import (
     PoseErrors,
     cumulative_curve,
     failures,
-    mean_of_answers,
+    mean,
     mean_pose,
     median,
     nearest_pose,
@@ -83,10 +83,10 @@ def test_failure_is_an_infinite_error_in_its_own_place(seed: int, answered: list
     some = pose_errors(
         [p if yes else None for p, yes in zip(each(found), answered, strict=True)], truth
     )
-    np.testing.assert_allclose(some.position, np.where(answered, full.position, INF), rtol=1e-12)
-    np.testing.assert_allclose(
-        some.rotation_deg, np.where(answered, full.rotation_deg, INF), rtol=1e-12
-    )
+    np.testing.assert_array_equal(some.position, np.where(answered, full.position, INF))
+    # Not to the last digit, which depends on how many are computed at once.
+    expected = np.where(answered, full.rotation_deg, INF)
+    np.testing.assert_allclose(some.rotation_deg, expected, rtol=1e-12)
     assert failures(some) == len(answered) - sum(answered)
     assert len(some) == len(answered)
 
@@ -130,16 +130,15 @@ def test_median_of_half_failures_is_infinite(x: list[float], expected: float) ->
 
 
 @given(values)
-def test_mean_is_of_the_answers(x: list[float]) -> None:
-    finite = [v for v in x if v < INF]
-    expected = sum(finite) / len(finite) if finite else NAN
-    assert mean_of_answers(np.array(x)) == pytest.approx(expected, nan_ok=True)
+def test_mean_with_a_failure_is_infinite(x: list[float]) -> None:
+    expected = sum(x) / len(x) if x else NAN
+    assert mean(np.array(x, dtype=float)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_nothing_has_no_median_mean_or_recall() -> None:
     nothing = errors_of([], [])
     assert math.isnan(median(nothing.position))
-    assert math.isnan(mean_of_answers(nothing.position))
+    assert math.isnan(mean(nothing.position))
     assert math.isnan(recall(nothing, 1.0, 1.0))
     assert failures(nothing) == 0
 

@@ -259,7 +259,7 @@ def test_lite0_is_timms(torchvision, lite0_raw):
 
 def test_timm_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"pip install 'relocal\[timm\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[timm\]' in the clone"):
         build_backbone(BackboneConfig(name="timm:resnet18"))
 
 

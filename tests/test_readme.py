@@ -1,9 +1,9 @@
 """The examples of the README and of docs/ run, and print what they say.
 
 A block of bash or Python after ``<!-- test -->`` is run, in order with the others of its page, in
-a folder where a small ``room`` is rendered already. After ``<!-- test: demo -->`` it is run as a
-reader would, from an empty folder. A block after ``<!-- output -->`` is what it prints; numbers
-may be others by half.
+a folder where a small ``room`` is rendered already. After ``<!-- file: NAME -->`` Python is kept in
+a file of that name. After ``<!-- test: demo -->`` it is run as a reader would, from an empty
+folder. A block after ``<!-- output -->`` is what it prints; numbers may be others by half.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import relocal
+from relocal.datasets.room.config import RoomConfig
+from relocal.datasets.synthetic import render_room
 
 ROOT = Path(__file__).resolve().parents[1]
 _FENCED = r"```(?P<{0}>\w*)\n(?P<{1}>.*?)^```\n"
@@ -30,6 +32,9 @@ _BLOCK = re.compile(
     + _FENCED.format("kind", "output")
     + ")?",
     re.MULTILINE | re.DOTALL,
+)
+_FILE = re.compile(
+    r"^<!-- file: (?P<name>\w+\.py) -->\n```python\n(?P<code>.*?)^```\n", re.MULTILINE | re.DOTALL
 )
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
@@ -74,7 +79,10 @@ def alike(printed: str, written: str) -> bool:
 
 
 def check(label: str, names: dict[str, Any], page: str = "README.md") -> None:
-    chosen = [b for b in blocks((ROOT / page).read_text("utf-8")) if b.label == label]
+    text = (ROOT / page).read_text("utf-8")
+    for found in _FILE.finditer(text):
+        Path(found["name"]).write_text(found["code"], "utf-8")
+    chosen = [b for b in blocks(text) if b.label == label]
     if not chosen:
         pytest.skip(f"{page} marks no block with {label or 'test'!r}")
     for block in chosen:
@@ -99,13 +107,14 @@ def test_demo_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.docs
 @pytest.mark.parametrize("page", ["add-a-loss", "add-a-backbone", "add-a-dataset"])
-def test_what_others_add_works(
-    page: str, tiny_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_others_add_works(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables: list[dict[str, Any]] = [relocal.LOSSES, relocal.BACKBONES, relocal.DATASETS]
     before = [dict(table) for table in tables]
-    shutil.copytree(tiny_room, tmp_path / "room")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    # Photos of the size that `relocal import synthetic` renders, only fewer.
+    render_room(tmp_path / "room", RoomConfig(train_frames=24, test_frames=8))
+    relocal.import_scene("synthetic", "room", "scene")
     try:
         check("", {}, f"docs/{page}.md")
     finally:

@@ -277,7 +277,7 @@ def test_option_says_which_pixels_labels_are_of(call: Call, tmp_path: Path) -> N
     code, said = call(
         *("import", "nerfstudio", source, "--out", tmp_path / "scene", "--exif", "stored")
     )
-    assert (code, "1 images turned as their EXIF says" in said) == (0, True)
+    assert (code, "1 image turned as EXIF says" in said) == (0, True)
     assert load_scene(tmp_path / "scene").provenance["exif"] == {"stored": 1}
 
 

@@ -4,11 +4,12 @@ import difflib
 from collections.abc import Iterable
 
 
-class InputError(ValueError):
+class InputError(Exception):
     """Input from outside (a file, an option, a value) that cannot be used.
 
     The message names the file or option, says what is wrong and what to do. The command line
-    prints it without a traceback and exits with code 2.
+    prints it without a traceback and exits with code 2. It is no ``ValueError``: those stand for
+    mistakes of the program, and what reads options or files catches them for its own use.
     """
 
 

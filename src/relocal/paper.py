@@ -10,7 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relocal.datasets.downloads import DOWNLOADS, get_scene, size_text, source_folder
+from relocal.datasets.downloads import (
+    DOWNLOADS,
+    all_missing_named,
+    get_scene,
+    size_text,
+    source_folder,
+)
 from relocal.datasets.seven_scenes import median_depth
 from relocal.errors import InputError, unknown
 from relocal.evaluation import MEAN, ORACLE, RETRIEVAL, evaluate
@@ -64,7 +70,8 @@ def needs(
     size = sum(DOWNLOADS[name].archive.size or 0 for name in missing)
     download = f"{size_text(size)} to download (on the disk three times that), " if size else ""
     return (
-        f"to do: {download}{trainings} trainings of {config.epochs} epochs on "
+        f"to do: {download}{trainings} training{'s' * (trainings != 1)} of {config.epochs} "
+        f"epoch{'s' * (config.epochs != 1)} on "
         f"{config.backbone.name}; all of 7-Scenes takes hours on a GPU, days on a CPU. "
         "With make: make paper LICENCE=accept GOOGLENET=FILE."
     )
@@ -102,8 +109,12 @@ def repeat_paper(
     """
     out, config = Path(out), config or paper_config()
     found: dict[str, dict[str, Any]] = {}
-    for name in [_name(scene) for scene in scenes]:
-        scene, depth_m = _scene(out, name, accept_licence, Path(downloads), progress, say)
+    names = [_name(scene) for scene in scenes]
+    for name in names:
+        # The licence is not accepted: then nothing is to be fetched yet.
+        waiting = [n for n in names if not _scene_folder(out, n).exists()] if accept_licence else []
+        with all_missing_named(waiting, downloads=downloads):
+            scene, depth_m = _scene(out, name, accept_licence, Path(downloads), progress, say)
         for loss in LOSSES:
             wanted = replace(config, loss=replace(config.loss, name=loss, depth=depth_m))
             report = _report(out, name, loss, scene, wanted, progress)

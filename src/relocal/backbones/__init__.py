@@ -31,6 +31,7 @@ from relocal.errors import InputError, unknown
 __all__ = [
     "BACKBONES",
     "STEM_STRIDE",
+    "TIMM",
     "Backbone",
     "BackboneConfig",
     "Preprocess",

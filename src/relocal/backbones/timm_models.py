@@ -1,6 +1,7 @@
 """Any convolutional network of timm, ``timm:NAME``, where timm is installed."""
 
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from jaxtyping import Float
@@ -30,24 +31,23 @@ def timm_backbone(name: str) -> Backbone:
     Raises:
         InputError: If timm is not installed, has no such network, or it has no feature maps.
     """
+    option = f"--backbone.name {TIMM}{name}"
     try:
         import timm
-    except (
-        ImportError,
-        RuntimeError,
-    ) as error:  # an unfit torchvision
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise _unfit(option, error) from error
         raise InputError(
-            f"--backbone.name {TIMM}{name}: timm cannot be imported ({error}): "
-            "pip install 'relocal[timm]'."
+            f"{option}: timm is not installed: pip install '.[timm]' in the clone."
         ) from error
+    except (ImportError, RuntimeError) as error:
+        raise _unfit(option, error) from error
     if not timm.is_model(name):
         raise unknown("--backbone.name, timm", name, timm.list_models())
     try:
         network: Any = timm.create_model(name, features_only=True)
     except (RuntimeError, AttributeError, NotImplementedError) as error:
-        raise InputError(
-            f"--backbone.name {TIMM}{name}: it gives no feature maps ({error})."
-        ) from error
+        raise InputError(f"{option}: it gives no feature maps ({error}).") from error
     cfg, last = network.pretrained_cfg, network.feature_info.info[-1]
     return Backbone(
         {
@@ -59,6 +59,20 @@ def timm_backbone(name: str) -> Backbone:
         stride=int(last["reduction"]),
         pretrained=lambda: _pretrained(name),
         initialise=False,
+    )
+
+
+def _unfit(option: str, error: Exception) -> InputError:
+    """What to say of a timm that is there and cannot be imported: mostly torchvision's fault."""
+    found: list[str] = []
+    for package in ("timm", "torch", "torchvision"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"no {package}")
+    return InputError(
+        f"{option}: timm cannot be imported ({error}) with {', '.join(found)}. These do not "
+        "fit each other: install torch and torchvision from one index."
     )
 
 

@@ -66,6 +66,11 @@ def is_first_process() -> bool:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def complain(message: str) -> int:
     """Prints an error; nothing was done."""
     print(f"relocal: {message}", file=sys.stderr)

@@ -7,7 +7,7 @@ from tyro.conf import Positional
 
 from relocal.cli.console import INTERRUPTED, progress_bar, warn
 from relocal.cli.verbs import print_scene
-from relocal.datasets.downloads import DOWNLOADS, Labels, downloads_table, get_scene
+from relocal.datasets.downloads import Labels, downloads_table, get_scene, known_download
 from relocal.paper import SCENES, needs, paper_config, repeat_paper
 
 
@@ -40,8 +40,9 @@ class Get:
             print(downloads_table())
             return 0
         out = Path("scenes", self.name) if self.out is None else self.out
-        if self.accept_licence and self.name in DOWNLOADS:
-            print(DOWNLOADS[self.name].about(), flush=True)
+        download = known_download(self.name, self.labels)
+        if self.accept_licence:
+            print(download.about(), flush=True)
         try:
             with progress_bar() as report:
                 scene = get_scene(

@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from relocal.cli.console import INTERRUPTED, NOTHING_DONE, SOME_FAILED, progress_bar, warn
+from relocal.cli.verbs import Modules
 from relocal.errors import InputError
 from relocal.report import save_study, study_table
 from relocal.studies import StudyConfig, study
@@ -33,8 +34,8 @@ class Study:
     """Processes on this machine; they share the cores out."""
     ray: str | None = None
     """Run the trainings as tasks of Ray: local, or the address of a cluster."""
-    imports: Annotated[tuple[str, ...], arg(name="import")] = ()
-    """Python files or modules to import first, with losses of your own."""
+    modules: Modules = ()
+    """A Python file or module to import first, with losses of your own; may be given again."""
 
     def run(self) -> int:
         """Runs the study, prints its tables and says where the page is."""
@@ -51,7 +52,7 @@ class Study:
                     self.config,
                     workers=self.workers,
                     ray=self.ray,
-                    modules=self.imports,
+                    modules=self.modules,
                     progress=report,
                 )
         except KeyboardInterrupt:

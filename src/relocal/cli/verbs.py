@@ -1,31 +1,38 @@
 """The verbs: a dataclass each, whose fields are its options, and a function of the library."""
 
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from relocal.camera import CAMERA_MODELS, Camera
+from relocal.cli.cameras import camera_doubts, parse_camera
 from relocal.cli.console import (
     INTERRUPTED,
     NOTHING_DONE,
     SOME_FAILED,
+    counted,
     is_first_process,
     progress_bar,
     warn,
 )
 from relocal.datasets import import_scene
 from relocal.demonstration import demo
-from relocal.errors import InputError, unknown
+from relocal.errors import InputError
 from relocal.evaluation import evaluate
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
+from relocal.scene.splits import fitting_blocks
 from relocal.sfm import MIN_POINTS_SEEN, TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
+
+FEW_STEPS = 100
+"""Fewer leave the averaged weights behind, which remember as many (``--ema-decay`` 0.99)."""
+
+Modules = Annotated[tuple[str, ...], arg(name="import"), UseAppendAction]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +55,13 @@ class Import:
     split: str | None = None
     """official, sequence, blocks:40/5/5, last:25%, or a JSON file; official where there is one."""
     fold: int | None = None
-    """Which block of five, or which sequence, is test; the last by default."""
+    """Which block of five, or which sequence, is test, counted from 0; the last by default."""
     unit: Literal["m", "unit"] | None = None
     """m says that the poses are metric (nerfstudio, colmap)."""
     exif: Literal["stored", "upright"] | None = None
     """Which pixels the labels of photos that EXIF turns are of, where their size does not tell."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a reader of your own; may be given again."""
 
     def run(self) -> int:
         """Imports and says what was found."""
@@ -119,7 +128,7 @@ class Train:
 
     Short names: --model (--model.name), --loss (--loss.name), --pretrained (--backbone.weights).
 
-    Example: relocal train scenes/heads --out runs/heads --loss default+frustum
+    Example: relocal train scenes/heads --out runs/heads --loss posenet+frustum
     """
 
     scene: Positional[Path]
@@ -130,6 +139,9 @@ class Train:
     """Start from named options: posenet2015 is the 2015 paper's own training."""
     resume: bool = False
     """Go on with an unfinished run."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a loss or a backbone of your own; may be given
+    again."""
     config: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
     def run(self) -> int:
@@ -141,13 +153,27 @@ class Train:
             if stored_config(self.out) is None:
                 warn("stopped before the training began; nothing was made.")
             else:
-                again = f"relocal train {self.scene} --out {self.out} --resume"
+                again = self._command("train", self.scene, "--out", self.out, "--resume")
                 warn(f"stopped; finished epochs are kept. Go on with: {again}")
             return INTERRUPTED
         if is_first_process():
-            next_step = f"relocal evaluate {self.out} {self.scene}"
-            print(f"{self.out}: {training_line(run)}. Next: {next_step}")
+            if (steps := steps_of(run)) < FEW_STEPS:
+                made = counted(steps, "step")
+                warn(f"training made only {made}, too few for its averaged weights: more --epochs.")
+            print(f"{self.out}: {training_line(run)}. Next: {self._next()}")
         return 0
+
+    def _next(self) -> str:
+        """What to do with the run."""
+        if not load_scene(self.scene).splits.get("test"):
+            return f"{self._command('localize', self.out)} PHOTO"
+        report = self.out.with_name(f"{self.out.name}-report")
+        return self._command("evaluate", self.out, self.scene, "--out", report)
+
+    def _command(self, verb: str, *words: Path | str) -> str:
+        """A command line for the same run, which needs the same modules."""
+        modules = [word for module in self.modules for word in ("--import", module)]
+        return shlex.join(["relocal", verb, *map(str, words), *modules])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +192,9 @@ class Evaluate:
     photos: bool = False
     """Show a few of the photos in report.html although nothing says that they may be shared: for
     private use."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
 
     def run(self) -> int:
         """Evaluates, prints the table and says where the report is."""
@@ -193,7 +222,10 @@ class Localize:
     """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
     camera: str | None = None
     """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
-    them); without it that of EXIF or the scene."""
+    them), scaled where a photo has another size; without it that of EXIF or the scene."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
 
     def run(self) -> int:
         """Localizes photo by photo; what cannot be read is reported and skipped."""
@@ -205,6 +237,8 @@ class Localize:
         for index, photo in enumerate(self.photos):
             try:
                 estimate = localizer.localize(photo, camera)
+                if camera is not None:
+                    estimate = replace(estimate, warnings=(*camera_doubts(camera, photo),))
             except InputError as error:
                 failed += 1
                 warn(str(error))
@@ -215,7 +249,7 @@ class Localize:
             # Flushed, so that a pipe gets each answer when it is known.
             print(estimate_line(estimate, str(photo), index, self.format), flush=True)
         if assumed > 1:
-            warn(f"the same holds for {assumed - 1} more photos.")
+            warn(f"the same holds for {counted(assumed - 1, 'more photo')}.")
         if failed == len(self.photos):
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
@@ -247,45 +281,25 @@ def print_scene(scene: Scene, out: Path) -> None:
     if missing:
         listed = scene.provenance["listed_images"]
         names = ", ".join(missing)
-        warn(f"{len(missing)} of {listed} listed images do not exist: {names}")
+        do = "does" if len(missing) == 1 else "do"
+        warn(f"{len(missing)} of {counted(listed, 'listed image')} {do} not exist: {names}")
     if bare := scene.provenance.get("images_without_label", 0):
         every, labels = len(scene) + bare, scene.provenance["labels"]
         warn(f"{bare} of {every} images have no label in {labels}; they are left out.")
     for pixels, count in scene.provenance.get("exif", {}).items():
-        warn(f"{count} images turned as their EXIF says; labels taken as of {pixels} pixels.")
+        turned = f"{counted(count, 'image')} turned as EXIF says"
+        warn(f"{turned}; labels taken as of {pixels} pixels.")
     parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
     if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
         parts.append(f"{rest} left out between them")
     unit = "metres" if scene.unit == "m" else "no known scale"
     points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
-    print(f"{out}: {len(scene)} images ({', '.join(parts)}), {unit}, {points}.")
+    print(f"{out}: {counted(len(scene), 'image')} ({', '.join(parts)}), {unit}, {points}.")
     if not scene.splits["test"]:
-        warn("there are no test images, so this scene trains but cannot be evaluated: --split.")
-
-
-def parse_camera(text: str) -> Camera:
-    """Reads ``MODEL,width,height,parameters...``.
-
-    Raises:
-        InputError: If it is no camera.
-    """
-    model, *numbers = text.split(",")
-    model = model.strip().upper()
-    if model not in CAMERA_MODELS:
-        raise unknown("--camera", model, CAMERA_MODELS)
-    try:
-        values = [float(number) for number in numbers]
-    except ValueError as error:
-        raise InputError(f"--camera {text}: {error}.") from error
-    if len(values) < 3 or not all(value.is_integer() for value in values[:2]):
-        raise InputError(
-            f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
+        warn(
+            "there are no test images, so this scene trains but cannot be evaluated; for that "
+            f"import it again, into another folder, with --split {fitting_blocks(scene)}."
         )
-    params = torch.tensor(values[2:], dtype=torch.float64)
-    try:
-        return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
-    except InputError as error:
-        raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
 
 
 def training_line(run: Run) -> str:
@@ -299,5 +313,11 @@ def training_line(run: Run) -> str:
             rotation = last[f"{key}_rotation_deg"]
             parts.append(f"{name} median {last[f'{key}_position']:.3f} {run.unit}, {rotation:.2f}°")
     minutes = (run.training_seconds() or 0) / 60
-    epochs = "epoch" if len(rows) == 1 else "epochs"
-    return f"trained {len(rows)} {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
+    epochs = counted(len(rows), "epoch")
+    return f"trained {epochs} in {minutes:.1f} min; last {'; '.join(parts)}"
+
+
+def steps_of(run: Run) -> int:
+    """How many steps its training made."""
+    images = len(run.training_images)
+    return run.config.epochs * (images // min(run.config.batch_size, images))

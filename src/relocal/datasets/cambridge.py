@@ -7,9 +7,11 @@ the NVM files of VisualSFM that they were made from; beside a centre one would e
 direction.
 
 The intrinsics stand in ``reconstruction.nvm``: one focal length an image, and one coefficient of
-VisualSFM's own distortion model, which is left aside.
+VisualSFM's own distortion model, which is left aside. Where it is missing a focal length is
+assumed, with a warning.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from relocal.scene.upright import Exif, labelled_size
 
 TYPICAL_FOCAL_PX, TYPICAL_WIDTH_PX = 1670.0, 1920
 _HEADER_LINES = 3
+_LOG = logging.getLogger(__name__)
 _MAX_NORM_ERROR = 1e-3
 
 
@@ -61,6 +64,13 @@ def read_cambridge(path: Path, exif: Exif | None = None) -> Scene:
     # The quaternion is cam_from_world, the position is the centre: only the first is inverted.
     turned = Pose.from_quaternion(values[:, :3], values[:, 3:]).quaternion
     known = sum(_stem(name) in focals for name in names)
+    if known < len(names):
+        lack = f"leaves out {len(names) - known} of {len(names)} images" if focals else "is missing"
+        _LOG.warning(
+            f"{path / 'reconstruction.nvm'} {lack}: their focal length is taken as "
+            f"{TYPICAL_FOCAL_PX:g} px at {TYPICAL_WIDTH_PX} px width, which is wrong for another "
+            "camera. The file comes with the dataset's archive."
+        )
     return Scene(
         name=path.resolve().name,
         unit="m",
@@ -121,8 +131,6 @@ def _nvm_focals(file: Path) -> dict[str, float]:
         rows = [next(lines).rsplit(maxsplit=10) for _ in range(count)]
         return {_stem(row[0]): float(row[1]) for row in rows}
     except (StopIteration, ValueError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{file}: this NVM file is cut short or damaged.") from error
 
 

@@ -1,5 +1,6 @@
 """COLMAP models, binary or text, beside a folder of images."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from relocal.scene.scene import UNITS, some
 
 _MODEL_FOLDERS = ("sparse/0", "sparse", "model", ".")
 _IMAGE_FOLDERS = ("images", ".")
+_LOG = logging.getLogger(__name__)
 
 
 def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit") -> Scene:
@@ -33,6 +35,11 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
         raise unknown("--unit", unit, UNITS)
     if not path.is_dir():
         raise InputError(f"{path}: there is no such folder.")
+    if (path / "scene.json").is_file():
+        _LOG.warning(
+            f"{path} is a scene already and can be used as it is. The unit and the splits in its "
+            "scene.json are not read now; give them with --unit and --split."
+        )
     model = _model_folder(path)
     names, cameras, camera_index, poses, points = read_colmap(model)
     root = images if images is not None else _image_root(path, model, names)
@@ -41,8 +48,10 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
     present = [i for i in order if i in there]
     missing = [names[i] for i in order if i not in there]
     if not present:
+        above = any(is_there(root.parent / name) for name in names)
+        hint = f" They are in its parent: --images {root.parent}." if above else ""
         raise InputError(
-            f"{root}: none of the model's {len(names)} images is here: {some(missing)}."
+            f"{root}: none of the model's {len(names)} images is here: {some(missing)}.{hint}"
         )
     rows = torch.tensor(present)
     return Scene(

@@ -7,8 +7,8 @@ it cannot change. Of Cambridge Landmarks nobody recorded them.
 """
 
 import shutil
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -103,25 +103,93 @@ def get_scene(
         InputError: If the licence is not accepted, a file cannot be fetched or is another than
             expected, or the dataset cannot be read. No scene is left behind then.
     """
+    download, out, folder = known_download(name, labels), Path(out), Path(downloads) / name
+    with _nothing_left(out, folder):
+        check_new(out)
+        if not accept_licence:
+            raise InputError(
+                f"{name}\n{download.about()}\n"
+                "Nothing is downloaded before you accept the licence: add --accept-licence."
+            )
+        with _locked(folder), all_missing_named([name], labels, downloads):
+            source = _unpacked(download, folder, keep, progress, say)
+            files = download.labels.get(labels or "", ())
+            poses = _poses(files, folder, labels or "", progress, say) if files else None
+            if poses is not None:
+                _check_labels(source, poses)
+        return import_scene(download.reader, source, out, labels=poses, progress=progress)
+
+
+def known_download(name: str, labels: Labels | None = None) -> Download:
+    """The download of a name.
+
+    Raises:
+        InputError: If there is none, or it has no such labels.
+    """
     if name not in DOWNLOADS:
         raise unknown("NAME", name, DOWNLOADS)
-    download, out, folder = DOWNLOADS[name], Path(out), Path(downloads) / name
+    download = DOWNLOADS[name]
     if labels is not None and labels not in download.labels:
         known = " or ".join(download.labels) or "none: there is one ground truth"
         raise InputError(f"--labels {labels}: for {name} there is {known}.")
-    check_new(out)
-    if not accept_licence:
-        raise InputError(
-            f"{name}\n{download.about()}\n"
-            "Nothing is downloaded before you accept the licence: add --accept-licence."
-        )
-    with _locked(folder):
-        source = _unpacked(download, folder, keep, progress, say)
-        files = download.labels.get(labels or "", ())
-        poses = _poses(files, folder, labels or "", progress, say) if files else None
-        if poses is not None:
-            _check_labels(source, poses)
-    return import_scene(download.reader, source, out, labels=poses, progress=progress)
+    return download
+
+
+@contextmanager
+def all_missing_named(
+    names: Iterable[str], labels: Labels | None = None, downloads: Path | str = "downloads"
+) -> Generator[None]:
+    """Has a refusal name every file that is still to be fetched, so that one way brings them all.
+
+    Args:
+        names: Keys of ``DOWNLOADS``.
+        labels: As ``get_scene`` takes them.
+        downloads: Folder for what is downloaded and unpacked.
+    """
+    try:
+        yield
+    except InputError as error:
+        missing = _missing_files(names, labels, Path(downloads))
+        if len(missing) < 2:
+            raise
+        listed = "\n".join(f"  {file}  from  {remote.url}" for remote, file in missing)
+        raise InputError(f"{error}\nAll files that are missing:\n{listed}") from error
+
+
+def _missing_files(
+    names: Iterable[str], labels: Labels | None, downloads: Path
+) -> list[tuple[RemoteFile, Path]]:
+    wanted: list[tuple[RemoteFile, Path]] = []
+    for name in names:
+        download, folder = DOWNLOADS[name], downloads / name
+        if not folder.is_dir():
+            wanted.append((download.archive, folder.parent / download.archive.name))
+        for remote in download.labels.get(labels or "", ()):
+            wanted.append((remote, folder.parent / (labels or "") / remote.name))
+    return [(remote, file) for remote, file in wanted if not file.is_file()]
+
+
+@contextmanager
+def _nothing_left(out: Path, folder: Path) -> Generator[None]:
+    """Takes away the lock and the empty folders that a refusal would leave."""
+    lock = _lock(folder)
+    own = not lock.exists()
+    files = (out.resolve(), lock.resolve())
+    made = [parent for file in files for parent in file.parents if not parent.exists()]
+    try:
+        yield
+    except InputError:
+        if own:
+            lock.unlink(missing_ok=True)
+        raise
+    finally:
+        for parent in made:
+            with suppress(OSError):  # it holds something
+                parent.rmdir()
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager
@@ -129,7 +197,7 @@ def _locked(folder: Path) -> Generator[None]:
     """Keeps others from downloading the same meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+        with FileLock(_lock(folder), timeout=0):
             yield
     except Timeout as error:
         raise InputError(f"{folder}: another download is at work in this folder.") from error

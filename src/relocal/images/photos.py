@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,8 +22,6 @@ from relocal.errors import InputError
 MAX_PIXELS = 64_000_000  # a decompressed photo larger than this is refused before it is decoded
 MIN_SIDE_PX = 16
 _EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-"""What photos come as, in Pillow's words; others could start programs, as EPS does Ghostscript."""
 _FULL_FRAME_DIAGONAL_MM = 43.27
 _FOCAL_MM = (3.0, 3000.0)  # lenses that exist, as 35 mm equivalents
 _LEAST_SEEN = 0.05
@@ -46,30 +44,19 @@ def open_photo(source: Source) -> Image.Image:
     name = _name(source)
     bomb = Image.DecompressionBombError, Image.DecompressionBombWarning
     try:
-        image = _opened(source)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file.") from None
     except IsADirectoryError:
         raise InputError(f"{name}: this is a folder, not a photo.") from None
     except bomb as error:
         raise InputError(f"{name}: has {_TOO_MANY}") from error
-    except UnidentifiedImageError as error:
-        known = ", ".join(FORMATS)
-        raise InputError(f"{name}: this is not a photo; accepted are {known}.") from error
     except _DAMAGE as error:
         raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
     if fault := _fault(image):
         image.close()
         raise InputError(f"{name}: {fault}")
     return image
-
-
-def _opened(source: Source) -> Image.Image:
-    if isinstance(source, bytes):
-        return Image.open(io.BytesIO(source), formats=FORMATS)
-    if source.exists() and not (source.is_file() or source.is_dir()):
-        raise OSError("a pipe or a device")  # which may block for ever
-    return Image.open(source, formats=FORMATS)
 
 
 def _fault(image: Image.Image) -> str | None:
@@ -249,6 +236,11 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     focal = exif_focal_px(source)
     if focal is not None:
         return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
+    if (width, height) == (scene_camera.width, scene_camera.height):
+        return scene_camera, (
+            "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
+            "(--camera if it was another)."
+        )
     warning = (
         "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
         "if it was another one."

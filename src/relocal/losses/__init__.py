@@ -180,8 +180,8 @@ def check_scene(
         )
     if needs_depth(loss) and depth is None:
         raise InputError(
-            f"--loss {name} uses the scene's depth, {lacks}: give its median depth with "
-            "--loss.depth."
+            f"--loss {name} uses the scene's depth, {lacks}: make some with relocal triangulate, "
+            "or give its median depth with --loss.depth."
         )
     if needs_range(loss) and (depth is None or not bool(depth.isfinite().all())):
         raise InputError(

@@ -18,6 +18,7 @@ Quantity = Literal["position", "rotation"]
 
 TRUE, PREDICTED, TRAINING = "#e8820c", "#6a3fb5", "#b8bec6"
 BASELINE, GRID = "#8a929c", "#e6e8eb"
+_SEEN_AXIS = 0.3  # of its length: shorter axes would only be a blot
 TOP_VIEW, CURVES = "top_view.png", "curves.png"
 # Baselines are grey, so that the eye goes to what was measured.
 BASELINE_STYLES = {MEAN: "dotted", ORACLE: "solid", RETRIEVAL: "dashed"}
@@ -53,6 +54,9 @@ def drawing(**style: Any) -> Generator[None]:
 def draw_top_view(report: Report, path: Path, method: str | None = None) -> None:
     """Draws positions from above: true (orange), predicted (purple), training (grey).
 
+    The picture is turned so that the mean training camera looks up in it; the world's own axes
+    stand at the origin, each as long as it is seen from above.
+
     Args:
         report: The report.
         path: The picture to write.
@@ -77,7 +81,8 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
             axes.add_collection(LineCollection(list(joins), zorder=2, **style))
             axes.scatter(*found.T, s=16, color=PREDICTED, label=f"predicted: {method}", zorder=4)
         axes.scatter(*truth.T, s=16, color=TRUE, label="true", zorder=3)
-        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label="origin", zorder=5)
+        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label="origin, x y z", zorder=5)
+        _draw_world_axes(axes, axes_world, 0.1 * float(np.ptp(training, axis=0).max()))
         axes.set_aspect("equal")
         axes.set_xlabel(f"to the right, {report.unit}")
         axes.set_ylabel(f"ahead, {report.unit}")
@@ -85,7 +90,18 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.legend(loc="best", frameon=True, fontsize=9)
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def _draw_world_axes(axes: Any, axes_world: Float[np.ndarray, "3 2"], length: float) -> None:
+    """The world's x, y and z at the origin, but for those that point at the eye."""
+    for name, seen in zip("xyz", axes_world, strict=True):
+        if np.linalg.norm(seen) > _SEEN_AXIS:
+            tip = length * seen
+            arrow = {"arrowstyle": "<-", "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (0, 0), tip, arrowprops=arrow, annotation_clip=False, zorder=6)
+            axes.text(*(1.3 * tip), name, ha="center", va="center", fontsize=9, zorder=6)
+            axes.update_datalim([1.5 * tip])
 
 
 def answers(report: Report, method: str | None) -> tuple[list[int], Pose]:

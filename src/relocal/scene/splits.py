@@ -14,8 +14,11 @@ from relocal.scene.scene import Scene, some
 
 _BLOCKS = re.compile(r"blocks:(\d+)/(\d+)/(\d+)")
 _LAST = re.compile(r"last:(\d+(?:\.\d+)?)%")
+_BARE_LAST = re.compile(r"last:\d+(\.\d+)?")
+_CUT_BLOCKS = re.compile(r"blocks:(\d+)(?:/(\d+))?/?")
 FORMS = "official, sequence, blocks:40/5/5, last:25% or a JSON file with train and test lists"
 LAST_GAP = 5
+_SIZE, _EVERY, _GAP = 40, 5, 5
 
 Parts = tuple[list[str], list[str]]
 Splits = dict[str, tuple[str, ...]]
@@ -56,31 +59,53 @@ def apply_split(scene: Scene, rule: str, fold: int | None = None) -> Scene:
     return scene.with_splits(splits, label if fold is None else f"{label} fold {fold}")
 
 
+def fitting_blocks(scene: Scene, every: int = _EVERY, gap: int = _GAP) -> str:
+    """A rule of blocks that has at least two test blocks in the longest recording, where it can."""
+    longest = _longest(scene)
+    every = max(2, min(every, longest))
+    size = max(1, min(_SIZE, longest // (2 * every)))
+    return f"blocks:{size}/{every}/{min(gap, size // 4)}"
+
+
+def _longest(scene: Scene) -> int:
+    return max(len(names) for names in _sequences(scene).values())
+
+
 def _remedy(scene: Scene, rule: str) -> str:
-    """What to do when a rule of blocks finds too few of them."""
+    """What to do when a rule leaves no images for a part."""
     if (match := _BLOCKS.fullmatch(rule)) is None:
-        return ""
-    longest = max(len(names) for names in _sequences(scene).values())
-    size = max(1, longest // (2 * int(match[2])))
+        return f": take {fitting_blocks(scene)}" if _LAST.fullmatch(rule) else ""
+    longest, size = _longest(scene), int(match[1])
     return (
-        f": {longest} images are {-(-longest // int(match[1]))} blocks of {match[1]}. Take smaller "
-        f"blocks, blocks:{size}/{match[2]}/{min(int(match[3]), size // 4)}, or another --fold"
+        f": {longest} images are {-(-longest // size)} blocks of {size}. Take smaller blocks, "
+        f"{fitting_blocks(scene, int(match[2]), int(match[3]))}, or another --fold"
     )
 
 
 def _without_folds(scene: Scene, rule: str) -> Splits:
     if rule == "official":
         if not scene.splits:
+            own = "sequence, " if len(_sequences(scene)) > 1 else ""
             raise InputError(
                 "--split official: these files come without a split. Give a rule: "
-                f"{FORMS.removeprefix('official, ')}."
+                f"{own}{fitting_blocks(scene)}, last:25% or a JSON file with train and test lists."
             )
         return dict(scene.splits)
     if match := _LAST.fullmatch(rule):
         return _per_sequence(scene, partial(last_split, share=float(match[1]) / 100))
     if Path(rule).is_file():
         return _read_split_file(scene, Path(rule))
-    raise InputError(f"--split {rule}: no such rule and no such file. Use {FORMS}.")
+    raise InputError(f"--split {rule}: no such rule and no such file.{_meant(rule)} Use {FORMS}.")
+
+
+def _meant(rule: str) -> str:
+    """What is nearly a rule, made whole."""
+    if _BARE_LAST.fullmatch(rule):
+        return f" Did you mean {rule}%?"
+    if match := _CUT_BLOCKS.fullmatch(rule):
+        size, every = int(match[1]), match[2] or _EVERY
+        return f" blocks needs three numbers: blocks:{size}/{every}/{min(_GAP, size // 4)}."
+    return ""
 
 
 def block_split(names: Sequence[str], size: int, every: int, gap: int, fold: int) -> Parts:
@@ -133,7 +158,9 @@ def sequence_split(scene: Scene, fold: int) -> Splits:
     """
     sequences = _sequences(scene)
     if len(sequences) < 2:
-        raise InputError("--split sequence: there is only one sequence; use blocks:40/5/5.")
+        raise InputError(
+            f"--split sequence: there is only one sequence; use {fitting_blocks(scene)}."
+        )
     if not 0 <= fold < len(sequences):
         raise InputError(
             f"--fold {fold}: there are {len(sequences)} sequences, 0 to {len(sequences) - 1}."

@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import json
 import re
-import runpy
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from relocal.errors import InputError
+from relocal.plugins import import_modules
 from relocal.pose import position_error, rotation_error_deg
 from relocal.scene.files import read_json, write_json
 from relocal.studies.folds import Fold, asked_images, fold_scene, training_images
@@ -210,28 +210,6 @@ def _on_ray(
             yield waiting.pop(done[0]), library.get(done[0])
     finally:
         library.shutdown()
-
-
-_IMPORTED: set[str] = set()
-
-
-def import_modules(modules: Iterable[str]) -> None:
-    """Runs files, or imports modules, that add losses and the like to the tables; each once.
-
-    Raises:
-        InputError: If one cannot be found.
-    """
-    for name in modules:
-        if name in _IMPORTED:
-            continue
-        _IMPORTED.add(name)
-        try:
-            if name.endswith(".py"):
-                runpy.run_path(name)
-            else:
-                importlib.import_module(name)
-        except (FileNotFoundError, ModuleNotFoundError) as error:
-            raise InputError(f"--import {name}: {error}.") from error
 
 
 def _sha(text: str) -> str:

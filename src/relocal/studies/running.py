@@ -8,8 +8,9 @@ from typing import Any
 
 from relocal.errors import InputError
 from relocal.losses import LossConfig
+from relocal.plugins import import_modules
 from relocal.scene.files import read_json, write_json
-from relocal.studies.cells import SCRATCH, Cell, finished, import_modules, run_cells
+from relocal.studies.cells import SCRATCH, Cell, finished, run_cells
 from relocal.studies.config import StudyConfig
 from relocal.studies.gathering import gather
 from relocal.studies.methods import DEPTHS

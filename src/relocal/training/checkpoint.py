@@ -41,8 +41,6 @@ def load_checkpoint(
     try:
         return _restore(folder, model, loss, optimizer, ema)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(
             f"{folder}: this checkpoint does not fit its run ({error!r:.200}); remove the run to "
             "start again."

@@ -191,7 +191,14 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
             training_images=tuple(content["training_images"]),
             anchors={str(k): [float(v) for v in pose] for k, pose in content["anchors"].items()},
         )
-    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        ValueError,
+        InputError,
+    ) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
         raise InputError(f"{folder / CONFIG}: is not what a run has ({reason}).") from error
 

@@ -1,0 +1,61 @@
+"""``--camera``: read, and doubted where it is unlikely."""
+
+from pathlib import Path
+
+import torch
+
+from relocal.camera import CAMERA_MODELS, Camera
+from relocal.errors import InputError, unknown
+from relocal.images import upright_size
+
+_OFF_CENTRE = 0.1  # of a side: farther from the middle no lens looks
+
+
+def parse_camera(text: str) -> Camera:
+    """Reads ``MODEL,width,height,parameters...``.
+
+    Raises:
+        InputError: If it is no camera.
+    """
+    model, *numbers = text.split(",")
+    model = model.strip().upper()
+    if model not in CAMERA_MODELS:
+        raise unknown("--camera", model, CAMERA_MODELS)
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError as error:
+        raise InputError(f"--camera {text}: {error}.") from error
+    if len(values) < 3 or not all(value.is_integer() for value in values[:2]):
+        raise InputError(
+            f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
+        )
+    params = torch.tensor(values[2:], dtype=torch.float64)
+    try:
+        return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
+    except InputError as error:
+        raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
+
+
+def camera_doubts(camera: Camera, photo: Path) -> list[str]:
+    """What is unlikely about a camera that was given for a photo.
+
+    Raises:
+        InputError: If the photo cannot be read.
+    """
+    doubts: list[str] = []
+    size = torch.tensor([camera.width, camera.height], dtype=torch.float64)
+    point = camera.principal_point
+    if bool(((point - size / 2).abs() > _OFF_CENTRE * size).any()):
+        x, y = point.tolist()
+        doubts.append(
+            f"--camera: the principal point {x:g}, {y:g} is far from the middle of "
+            f"{camera.width} x {camera.height} pixels; the order is {camera.model},width,height,"
+            f"{','.join(CAMERA_MODELS[camera.model])}."
+        )
+    width, height = upright_size(photo)
+    if (width, height) != (camera.width, camera.height):
+        doubts.append(
+            f"--camera: it is of {camera.width} x {camera.height} pixels and scaled to the photo's "
+            f"{width} x {height}; that is wrong for a cropped photo."
+        )
+    return doubts
