@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,6 +22,8 @@ from relocal.errors import InputError
 MAX_PIXELS = 64_000_000  # a decompressed photo larger than this is refused before it is decoded
 MIN_SIDE_PX = 16
 _EXIF_ORIENTATION, _EXIF_IFD, _EXIF_FOCAL_35MM = 0x0112, 0x8769, 0xA405
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+"""What photos come as, in Pillow's words; others could start programs, as EPS does Ghostscript."""
 _FULL_FRAME_DIAGONAL_MM = 43.27
 _FOCAL_MM = (3.0, 3000.0)  # lenses that exist, as 35 mm equivalents
 _LEAST_SEEN = 0.05
@@ -44,19 +46,30 @@ def open_photo(source: Source) -> Image.Image:
     name = _name(source)
     bomb = Image.DecompressionBombError, Image.DecompressionBombWarning
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = _opened(source)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file.") from None
     except IsADirectoryError:
         raise InputError(f"{name}: this is a folder, not a photo.") from None
     except bomb as error:
         raise InputError(f"{name}: has {_TOO_MANY}") from error
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise InputError(f"{name}: this is not a photo; accepted are {known}.") from error
     except _DAMAGE as error:
         raise InputError(f"{name}: this is not a photo that can be read ({error}).") from error
     if fault := _fault(image):
         image.close()
         raise InputError(f"{name}: {fault}")
     return image
+
+
+def _opened(source: Source) -> Image.Image:
+    if isinstance(source, bytes):
+        return Image.open(io.BytesIO(source), formats=FORMATS)
+    if source.exists() and not (source.is_file() or source.is_dir()):
+        raise OSError("a pipe or a device")  # which may block for ever
+    return Image.open(source, formats=FORMATS)
 
 
 def _fault(image: Image.Image) -> str | None:
@@ -237,10 +250,11 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     if focal is not None:
         return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
     if (width, height) == (scene_camera.width, scene_camera.height):
-        return scene_camera, (
+        same = (
             "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
             "(--camera if it was another)."
         )
+        return scene_camera, same
     warning = (
         "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
         "if it was another one."
