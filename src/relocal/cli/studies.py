@@ -20,8 +20,7 @@ class Study:
 
     Finished trainings are small files under --out and never made again: the same command goes on.
 
-    Example: relocal study scenes/heads --losses default,posenet+frustum,posenet+twin:frustum
-    --folds all --out studies/heads
+    Example: relocal study scenes/heads --losses default,posenet+frustum --folds all --out study
     """
 
     scenes: Positional[tuple[Path, ...]]
