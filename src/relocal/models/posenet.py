@@ -138,7 +138,7 @@ class PoseNet(nn.Module):
     def fit_statistics(self, poses: Pose) -> None:
         """Takes mean and scale of the positions and the mean rotation from training poses.
 
-        The rotation layers start at the mean rotation, so training starts from the mean pose.
+        The biases start at the mean pose; the random weights still scatter the first answers about.
         """
         centre = poses.position.mean(0)
         spread = (poses.position - centre).square().sum(-1).mean().sqrt()
