@@ -95,10 +95,11 @@ def test_saved_weights_are_the_moving_average_of_the_last_step(
     states: list[dict[str, Tensor]] = []
     update = loop.update_average
 
-    def watch(ema: Any, model: Any, decay: float, step: int) -> None:
+    def watch(pairs: loop.Pairs, decay: float, step: int) -> None:
         assert step == len(states)
-        states.append({key: value.double().clone() for key, value in model.state_dict().items()})
-        update(ema, model, decay, step)
+        now = (value for _, value in pairs)  # nothing is frozen here
+        states.append({key: v.double().clone() for key, v in zip(average, now, strict=True)})
+        update(pairs, decay, step)
 
     monkeypatch.setattr(loop, "update_average", watch)
     config = replace(tiny_config, ema_decay=0.6)
@@ -117,7 +118,9 @@ def test_saved_weights_are_the_moving_average_of_the_last_step(
     for key, value in average.items():
         if saved[f"model.{key}"].is_floating_point():
             torch.testing.assert_close(saved[f"model.{key}"].double(), value, rtol=0, atol=1e-5)
-    assert (saved["model.head.wide.weight"] - states[-1]["head.wide.weight"]).abs().max() > 1e-4
+    assert (
+        saved["model.head.rotation.weight"] - states[-1]["head.rotation.weight"]
+    ).abs().max() > 1e-4
 
 
 def test_learned_loss_weights_train_without_decay_and_are_saved(

@@ -138,7 +138,7 @@ class PoseNet(nn.Module):
     def fit_statistics(self, poses: Pose) -> None:
         """Takes mean and scale of the positions and the mean rotation from training poses.
 
-        The biases start at the mean pose; the random weights still scatter the first answers about.
+        Every answer starts as the mean pose: random last layers would start tens of degrees off.
         """
         centre = poses.position.mean(0)
         spread = (poses.position - centre).square().sum(-1).mean().sqrt()
@@ -148,7 +148,10 @@ class PoseNet(nn.Module):
         heads = [module for module in self.modules() if isinstance(module, PoseHead)]
         for head in heads:
             with torch.no_grad():
-                head.position.bias.zero_()
+                for last in (head.position, head.rotation, head.log_variance):
+                    if last is not None:
+                        last.weight.zero_()
+                        last.bias.zero_()
                 head.rotation.bias.copy_(start)
 
     def forward(self, image: Float[Tensor, "B _ _ _"], done: Stage = "none") -> Prediction:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from relocal.errors import InputError, unknown
 from relocal.losses import LOSSES, LossConfig, build_loss, parse_loss
 from relocal.models import PoseNetConfig
-from relocal.training import PRESETS, TrainConfig, ViewConfig
+from relocal.training import PRESETS, TrainConfig
 
 Depth = Literal["head", "tail", "full"]
 
@@ -25,10 +25,10 @@ DEPTHS: dict[Depth, TrainConfig] = {
     # ImageNet's features as they are; a narrow regressor, so that a cell takes seconds.
     "head": replace(
         PRESETS["frozen"],
-        model=PoseNetConfig(width=256),
-        view=ViewConfig(input_px=144, kept=8),
-        epochs=40,
+        model=PoseNetConfig(pool="average", width=256, dropout=0.1),
+        epochs=30,
         batch_size=64,
+        lr=2e-3,
     ),
     "tail": replace(PRESETS["frozen_stem"], epochs=12),
     "full": TrainConfig(epochs=20),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from relocal.errors import InputError
@@ -60,13 +61,22 @@ def _restore(
     model.load_state_dict(part("model"))
     loss.load_state_dict(part("loss"))
     ema.update(part("ema"))
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimizer").items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
+        state.setdefault(int(number), {})[name] = _laid_out_as(parameters[int(number)], value)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     return int(about["epochs"])
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """The same values in the parameter's memory layout: fused AdamW pairs them by place in memory.
+
+    Files hold them row by row, and weights of convolutions are kept channels last.
+    """
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
 
 
 def finish(out: Path, ema: dict[str, Tensor], loss: nn.Module) -> None:

@@ -158,6 +158,7 @@ def fit(
     loss = loss.to(fabric.device)
     network, optimizer = fabric.setup(model, optimizer)
     ema = {key: value.to(fabric.device) for key, value in ema.items()}
+    pairs = moving_pairs(ema, model)
     steps = data.steps_per_epoch
     total = config.epochs * steps
     for epoch in range(start, config.epochs):
@@ -178,13 +179,13 @@ def fit(
             reduce_loss_gradients(fabric, loss)
             optimizer.step()
             optimizer.zero_grad()
-            update_average(ema, model, config.ema_decay, step)
+            update_average(pairs, config.ema_decay, step)
             rows.append(errors_row(mean, prediction, target))
             speed = len(rows) * data.batch_size / (time.perf_counter() - began)
             report(step + 1, total, progress_line(epoch, data, rows, speed))
         row = epoch_row(epoch, rows, data, time.perf_counter() - began)
         if config.validate:
-            row |= validation_row(model, ema, data, fabric.device)
+            row |= validation_row(model, pairs, data, fabric.device)
         measured.append(row)
         if out is not None and fabric.is_global_zero:
             files.append_row(out / files.METRICS, row)
@@ -215,7 +216,7 @@ def build_optimizer(model: PoseNet, loss: nn.Module, config: TrainConfig) -> tor
         {"params": list(loss.parameters()), "peak": config.lr, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def set_learning_rate(optimizer: Any, progress: float, warmup: float) -> None:
@@ -228,18 +229,24 @@ def set_learning_rate(optimizer: Any, progress: float, warmup: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+def moving_pairs(ema: dict[str, Tensor], model: PoseNet) -> Pairs:
+    """The averaged and the present tensors of all that training changes."""
+    still = {f"backbone.{key}" for key in model.backbone.frozen_state()}
+    return [(ema[key], value) for key, value in model.state_dict().items() if key not in still]
+
+
 @torch.no_grad()
-def update_average(ema: dict[str, Tensor], model: PoseNet, decay: float, step: int) -> None:
+def update_average(pairs: Pairs, decay: float, step: int) -> None:
     """Moves the averaged weights towards the present ones, faster at the start."""
     decay = min(decay, (1 + step) / (10 + step))
-    still = {f"backbone.{key}" for key in model.backbone.frozen_state()}
-    for key, value in model.state_dict().items():
-        if key in still:
-            continue
-        if value.is_floating_point():
-            ema[key].lerp_(value, 1 - decay)
-        else:
-            ema[key].copy_(value)
+    weights = [(mean, now) for mean, now in pairs if now.is_floating_point()]
+    torch._foreach_lerp_([mean for mean, _ in weights], [now for _, now in weights], 1 - decay)
+    for mean, now in pairs:
+        if not now.is_floating_point():
+            mean.copy_(now)
 
 
 def reduce_loss_gradients(fabric: Any, loss: nn.Module) -> None:
@@ -250,15 +257,18 @@ def reduce_loss_gradients(fabric: Any, loss: nn.Module) -> None:
                 parameter.grad = fabric.all_reduce(parameter.grad, reduce_op="mean")
 
 
+@torch.no_grad()
 def validation_row(
-    model: PoseNet, ema: dict[str, Tensor], data: TrainingData, device: torch.device
+    model: PoseNet, pairs: Pairs, data: TrainingData, device: torch.device
 ) -> dict[str, float]:
     """Median errors of the averaged weights on the held-out blocks."""
-    kept = {key: value.clone() for key, value in model.state_dict().items()}
-    model.load_state_dict(ema)
+    kept = [now.clone() for _, now in pairs]
+    for mean, now in pairs:
+        now.copy_(mean)
     images = data.images[data.row[data.validation]]
     poses = predict(model, images, data.camera, data.window, data.config.cached, device)
-    model.load_state_dict(kept)
+    for (_, now), old in zip(pairs, kept, strict=True):
+        now.copy_(old)
     truth = data.poses[data.validation].to(torch.float32)
     return {
         "validation_position": median(position_error(poses, truth).numpy()),
