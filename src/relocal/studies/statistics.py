@@ -213,8 +213,7 @@ def combine(contrasts: Mapping[str, Contrast]) -> Combined:
         contrasts: The same comparison in each scene, by the scene's name.
 
     Raises:
-        InputError: If there are no scenes, they compare different things, or one has a standard
-            error of zero.
+        InputError: If there are no scenes, or they compare different things.
     """
     if len({(c.a, c.b, c.quantity) for c in contrasts.values()}) != 1:
         raise InputError(
@@ -230,7 +229,8 @@ def combine(contrasts: Mapping[str, Contrast]) -> Combined:
     variances = np.array([c.standard_error or 0.0 for c in contrasts.values()]) ** 2
     if not variances.all():
         names = ", ".join(n for n, v in zip(contrasts, variances, strict=True) if not v)
-        raise InputError(f"{names}: {first.a} and {first.b} gave the same answers; compare others.")
+        about |= {"scenes": scenes, "mean_log_ratio": float(means.mean())}
+        return Combined(**about, reason=f"no verdict ({names}: the same difference in all blocks)")
     tau2, weights = _random_effect(means, variances)
     mean = float(np.average(means, weights=weights))
     about |= {"scenes": scenes, "mean_log_ratio": mean, "scene_std": math.sqrt(tau2)}
