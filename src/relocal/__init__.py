@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
-    from relocal.report import plain_table, save_report
+    from relocal.report import plain_table, save_report, save_study, study_table
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.sfm import TriangulateConfig, triangulate
     from relocal.studies import StudyConfig, load_study, study
@@ -43,7 +43,7 @@ _HOME = {
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
-    "report": ("plain_table", "save_report"),
+    "report": ("plain_table", "save_report", "save_study", "study_table"),
     "scene": ("Scene", "load_scene", "save_scene"),
     "sfm": ("TriangulateConfig", "triangulate"),
     "studies": ("StudyConfig", "load_study", "study"),
