@@ -253,6 +253,25 @@ def test_options_that_the_study_sets_are_refused(
         study([blocks_scene], tmp_path, StudyConfig(), replace(base, **change))
 
 
+@pytest.mark.parametrize(
+    ("primary", "reason"),
+    [
+        ("posenet:defualt", "there is no 'defualt'. Did you mean default"),
+        ("posenet+twin:frustm:default", "there is no 'posenet.twin:frustm'"),
+        ("posenet", "write A:B"),
+        ("posenet:posenet", "write A:B|there is no"),
+    ],
+)
+def test_a_wrong_primary_contrast_is_refused_before_any_training(
+    tiny_scene: Any, tmp_path: Path, primary: str, reason: str
+) -> None:
+    config = StudyConfig(losses="default,posenet,posenet+twin:frustum", primary=primary)
+    with pytest.raises(InputError, match=reason) as caught:
+        study([tiny_scene.folder], tmp_path / "out", config)
+    assert len(str(caught.value)) < 300
+    assert not (tmp_path / "out" / "cells").exists()
+
+
 def test_two_scenes_of_one_name_are_refused(
     blocks_scene: Path, tiny_scene: Scene, base: TrainConfig, tmp_path: Path
 ) -> None:

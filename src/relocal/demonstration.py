@@ -9,7 +9,6 @@ from relocal.datasets.synthetic import read_synthetic
 from relocal.evaluation import Report, evaluate
 from relocal.localizers import Regressor
 from relocal.losses import LossConfig
-from relocal.models import PoseNetConfig
 from relocal.report import estimate_line, save_report
 from relocal.scene import load_scene
 from relocal.training import TrainConfig, ViewConfig, train
@@ -18,7 +17,6 @@ from relocal.training import TrainConfig, ViewConfig, train
 DEMO_ROOM = RoomConfig(train_frames=100, train_lap_frames=25, test_lap_frames=60)
 DEMO_CONFIG = TrainConfig(
     # Small pictures and many passes: minutes on two cores.
-    model=PoseNetConfig(dropout=0.1),
     loss=LossConfig(name="posenet+frustum", beta=1.0, gamma=0.5),
     view=ViewConfig(input_px=96, turn_deg=8.0),
     epochs=160,

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 40
+
 
 class InputError(Exception):
     """Input from outside (a file, an option, a value) that cannot be used.
@@ -24,4 +26,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return InputError(f"{kind}: there is no {name!r}. {hint}Known: {', '.join(known)}.")
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return InputError(
+        f"{kind}: there is no {name!r}. {hint}Known: {', '.join(known[:_SHOWN])}{more}."
+    )

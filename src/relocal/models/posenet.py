@@ -28,7 +28,7 @@ class PoseNetConfig:
     """Pool the feature map to its mean, as PoseNet, or to a 3 x 4 grid that keeps the layout."""
     width: int = 2048
     """Features before the pose."""
-    dropout: float = 0.5
+    dropout: float = 0.1
     """Share of these features dropped while training."""
     auxiliary: bool = False
     """PoseNet's two auxiliary regressors while training (googlenet)."""

@@ -37,6 +37,8 @@ def draw_forest(found: Sequence[Comparison]) -> Any:
         rows = sum(_height(found, *pair) + 1.6 for pair in pairs)
         figure = Figure(figsize=(9, 1.2 + 0.19 * rows), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
+        panels[0].set_zorder(1)
+        panels[0].patch.set_visible(False)
         for axes, quantity in zip(panels, QUANTITIES, strict=True):
             y, effects = 0.0, list[Effect]()
             for a, b in pairs:
@@ -47,7 +49,9 @@ def draw_forest(found: Sequence[Comparison]) -> Any:
                     style: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "va": "center"}
                     style |= {"bbox": {"facecolor": "white", "lw": 0, "pad": 1}}
                     offset: Any = axes.get_yaxis_transform()
-                    axes.text(0.01, y, f"{a}  against  {b}{kind}", transform=offset, **style)
+                    # It runs on over the other panel, and must not push that aside.
+                    head = axes.text(0.01, y, f"{a}  against  {b}{kind}", transform=offset, **style)
+                    head.set_in_layout(False)
                 if c is not None:
                     effects += _draw_group(axes, c, y + 1)
                 y += _height(found, a, b) + 1.6

@@ -3,7 +3,7 @@
 A row a scene, because scenes of different units share no axis.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,11 +161,16 @@ def _draw_rows(study: Study, columns: int, draw: Callable[[Any, SceneErrors, int
                 list(handles.values()),
                 list(handles),
                 loc="outside upper center",
-                ncols=min(3, len(handles)),
+                ncols=max(1, min(3, len(handles), int(_WIDTH / _label_width(handles)))),
                 frameon=False,
                 fontsize=9,
             )
     return figure
+
+
+def _label_width(labels: Iterable[str]) -> float:
+    """Of the longest label in a legend, with its line, in inches."""
+    return 0.5 + 0.075 * max(len(label) for label in labels)
 
 
 def _of(looks: Looks, scene: SceneErrors) -> list[str]:

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Literal
 from unicodedata import normalize
@@ -220,6 +221,11 @@ class Scene:
 
         Near and far are the 5th and 95th percentile. None when the scene has no map points.
         """
+        return self._depth_range
+
+    @cached_property
+    def _depth_range(self) -> Float[Tensor, "3"] | None:
+        """Studies ask for it at every training, and there are millions of observations."""
         if self.points is None:
             return None
         train = self.indices("train").numpy()

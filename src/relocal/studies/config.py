@@ -49,3 +49,22 @@ class StudyConfig:
         if not methods:
             raise InputError("--losses: name at least one.")
         return methods
+
+    def primary_pair(self) -> tuple[str, str] | None:
+        """The two methods of ``primary``; a twin's name has the sign between them, too.
+
+        Raises:
+            InputError: If they are not two of the methods.
+        """
+        if self.primary is None:
+            return None
+        methods, text = [method.text for method in self.methods()], self.primary
+        cuts = [i for i, letter in enumerate(text) if letter == ":"]
+        pairs = [(text[:cut].strip(), text[cut + 1 :].strip()) for cut in cuts]
+        for a, b in pairs:
+            if a in methods and b in methods and a != b:
+                return a, b
+        for a, b in pairs:
+            if (a in methods) != (b in methods):
+                raise unknown(f"--primary {text}", b if a in methods else a, methods)
+        raise InputError(f"--primary {text}: write A:B, two of the methods of --losses.")

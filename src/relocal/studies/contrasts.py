@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from relocal.errors import InputError, unknown
 from relocal.losses import COUPLED
 from relocal.studies.methods import Method
 from relocal.studies.results import SceneErrors, Study
@@ -46,12 +45,9 @@ def comparisons(study: Study) -> list[Comparison]:
     Every method is compared with ``default``, or the first where that is not there; every coupled
     one with its decoupled twin, and with the uncoupled method that was best on validation. A
     scene in which one of the two lacks cells takes no part.
-
-    Raises:
-        InputError: If the primary contrast names methods that the study does not have.
     """
     methods = {method.text: method for method in study.config.methods()}
-    primary = _primary(study.config.primary, methods)
+    primary = study.config.primary_pair()
     pairs: list[tuple[Kind, str, str]] = [("primary", *primary)] if primary else []
     pairs += [pair for pair in _pairs(study, methods) if primary is None or pair[1:] != primary]
     quantities: tuple[Quantity, ...] = ("position", "rotation")
@@ -59,22 +55,6 @@ def comparisons(study: Study) -> list[Comparison]:
     found = [comparison for comparison in found if comparison is not None]
     first = [c for c in found if c.kind == "primary" and c.quantity == "position"]
     return first + _adjusted([c for c in found if c not in first])
-
-
-def _primary(text: str | None, methods: Mapping[str, Method]) -> tuple[str, str] | None:
-    """The two methods of ``--primary A:B``; a twin's name has the sign too."""
-    if text is None:
-        return None
-    cuts = [i for i, letter in enumerate(text) if letter == ":"]
-    for cut in cuts:
-        a, b = text[:cut].strip(), text[cut + 1 :].strip()
-        if a in methods and b in methods:
-            return a, b
-    if not cuts:
-        raise InputError(f"--primary {text}: write A:B, two of the methods.")
-    raise unknown(
-        "--primary: pair of methods", text, [f"{a}:{b}" for a in methods for b in methods]
-    )
 
 
 def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str, str]]:

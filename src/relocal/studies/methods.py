@@ -25,7 +25,7 @@ DEPTHS: dict[Depth, TrainConfig] = {
     # ImageNet's features as they are; a narrow regressor, so that a cell takes seconds.
     "head": replace(
         PRESETS["frozen"],
-        model=PoseNetConfig(pool="average", width=256, dropout=0.1),
+        model=PoseNetConfig(pool="average", width=256),
         epochs=30,
         batch_size=64,
         lr=2e-3,

@@ -62,6 +62,7 @@ def study(
     out, config = Path(out), config or StudyConfig()
     base = with_precision(base or DEPTHS[config.train])
     _check_base(base)
+    config.primary_pair()
     # Absolute, because other processes may work in another folder.
     folders, work = [Path(scene).resolve() for scene in scenes], (out / SCRATCH).resolve()
     plans = make_plans(folders, config, base, work, progress)

@@ -186,9 +186,10 @@ class TrainConfig:
 
 PRESETS: dict[str, TrainConfig] = {
     # Kendall, Grimes & Cipolla 2015, as far as the paper and its files say: GoogLeNet, short side
-    # 256, random 224 crops with the label unchanged, auxiliary regressors, no colour jitter.
+    # 256, random 224 crops with the label unchanged, auxiliary regressors, half of the features
+    # dropped, no colour jitter.
     "posenet2015": TrainConfig(
-        model=PoseNetConfig(pool="average", auxiliary=True),
+        model=PoseNetConfig(pool="average", dropout=0.5, auxiliary=True),
         backbone=BackboneConfig(name="googlenet"),
         loss=LossConfig(name="default"),
         view=ViewConfig(input_px=224, shape="square", augment="crop", jitter=0.0),

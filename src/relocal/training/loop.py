@@ -35,6 +35,7 @@ from relocal.types import Prediction, Target
 
 AUXILIARY_WEIGHT = 0.3  # PoseNet's released training files
 _EVALUATION_BATCH = 64
+_SECONDS_A_LINE = 0.1
 
 
 def train(
@@ -167,7 +168,7 @@ def fit(
         generator = torch.Generator().manual_seed(torch.initial_seed())
         network.train()
         rows: list[tuple[float, Tensor, Tensor]] = []
-        began = time.perf_counter()
+        line, told, began = "", -math.inf, time.perf_counter()
         for step, index in enumerate(data.batches(generator, fabric), start=epoch * steps):
             set_learning_rate(optimizer, step / total, config.warmup)
             images, target = data.batch(index, generator, fabric.device)
@@ -181,8 +182,10 @@ def fit(
             optimizer.zero_grad()
             update_average(pairs, config.ema_decay, step)
             rows.append(errors_row(mean, prediction, target))
-            speed = len(rows) * data.batch_size / (time.perf_counter() - began)
-            report(step + 1, total, progress_line(epoch, data, rows, speed))
+            now = time.perf_counter()
+            if now - told > _SECONDS_A_LINE:  # medians cost as much as a small step
+                line, told = progress_line(epoch, data, rows, now - began), now
+            report(step + 1, total, line)
         row = epoch_row(epoch, rows, data, time.perf_counter() - began)
         if config.validate:
             row |= validation_row(model, pairs, data, fabric.device)

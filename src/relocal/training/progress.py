@@ -35,10 +35,11 @@ def _medians(rows: list[tuple[float, Tensor, Tensor]]) -> tuple[float, float]:
 
 
 def progress_line(
-    epoch: int, data: TrainingData, rows: list[tuple[float, Tensor, Tensor]], images_per_s: float
+    epoch: int, data: TrainingData, rows: list[tuple[float, Tensor, Tensor]], seconds: float
 ) -> str:
     """Epoch, loss, median errors of the latest training batches, and speed; fits a terminal."""
     position, rotation = _medians(rows[-20:])
+    images_per_s = len(rows) * data.batch_size / seconds
     return (
         f"epoch {epoch + 1}/{data.config.epochs} loss {rows[-1][0]:.3f} "
         f"train {position:.3f} {data.scene.unit} {rotation:.1f}° {images_per_s:.0f} img/s"
