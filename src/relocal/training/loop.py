@@ -245,10 +245,10 @@ def moving_pairs(ema: dict[str, Tensor], model: PoseNet) -> Pairs:
 def update_average(pairs: Pairs, decay: float, step: int) -> None:
     """Moves the averaged weights towards the present ones, faster at the start."""
     decay = min(decay, (1 + step) / (10 + step))
-    weights = [(mean, now) for mean, now in pairs if now.is_floating_point()]
-    torch._foreach_lerp_([mean for mean, _ in weights], [now for _, now in weights], 1 - decay)
     for mean, now in pairs:
-        if not now.is_floating_point():
+        if now.is_floating_point():
+            mean.lerp_(now, 1 - decay)
+        else:
             mean.copy_(now)
 
 
