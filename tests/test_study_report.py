@@ -20,7 +20,7 @@ from relocal.report.study_pictures import looks_of
 from relocal.report.study_tables import leave_one_out_table, scene_table, scenes_table
 from relocal.report.study_texts import latex_text, markdown_text, study_to_latex, study_to_markdown
 from relocal.report.study_words import HONEST, answers, standing
-from relocal.studies import MethodErrors, SceneErrors, Study, StudyConfig, comparisons
+from relocal.studies import MethodErrors, SceneErrors, Study, StudyConfig, comparisons, pooled_twins
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE
 from relocal.training import TrainConfig
 
@@ -261,6 +261,32 @@ def test_verdict_words(study: Study) -> None:
     untwinned = with_config(study, losses=f"default,posenet,{TERM}", primary=None)
     said_of = answers(untwinned, comparisons(untwinned))[1]
     assert said_of.endswith("coupling: no decoupled twin was measured.")
+
+
+def test_terms_are_pooled_over_all_bases_that_stand_with_their_twin(study: Study) -> None:
+    assert pooled_twins(study) == []  # one base
+    losses = "default,posenet,posenet+frustum,posenet+twin:frustum,default+frustum"
+    both = with_config(study, losses=f"{losses},default+twin:frustum", primary=None)
+    factor, draw = {"default+frustum": 0.8, "default+twin:frustum": 1.0}, np.random.default_rng(3)
+    scenes = {}
+    for name, scene in both.scenes.items():
+        rows = dict(scene.methods)
+        for text, f in factor.items():
+            noise = np.exp(0.01 * draw.normal(size=rows["default"].position.shape))
+            rows[text] = replace(rows["default"], position=f * noise * rows["default"].position)
+        scenes[name] = replace(scene, methods=rows)
+    found = pooled_twins(replace(both, scenes=scenes))
+    assert [(c.kind, c.a, c.b, c.quantity) for c in found] == [
+        ("all bases", "frustum", "twin:frustum", "position"),
+        ("all bases", "frustum", "twin:frustum", "rotation"),
+    ]
+    # The geometric mean of the two bases' ratios: 0.5 / 0.88 and 0.8.
+    expected = math.sqrt(0.5 / 0.88 * 0.8)
+    for contrast in found[0].scenes.values():
+        assert math.exp(contrast.mean_log_ratio) == pytest.approx(expected, rel=0.03)
+        assert contrast.seeds == SEEDS
+        assert contrast.verdict == BETTER
+    assert "over all bases" in study_table(replace(both, scenes=scenes))
 
 
 def test_coupling_needs_both_contrasts(study: Study) -> None:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from relocal.report import plain_table, save_report, save_study, study_table
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.sfm import TriangulateConfig, triangulate
-    from relocal.studies import StudyConfig, load_study, study
+    from relocal.studies import (
+        StudyConfig,
+        comparisons,
+        load_study,
+        pooled_twins,
+        study,
+    )
     from relocal.training import PRESETS, Run, TrainConfig, ViewConfig, load_run, train
     from relocal.types import Estimate, Prediction, Target
 
@@ -46,7 +52,7 @@ _HOME = {
     "report": ("plain_table", "save_report", "save_study", "study_table"),
     "scene": ("Scene", "load_scene", "save_scene"),
     "sfm": ("TriangulateConfig", "triangulate"),
-    "studies": ("StudyConfig", "load_study", "study"),
+    "studies": ("StudyConfig", "comparisons", "load_study", "pooled_twins", "study"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),
 }

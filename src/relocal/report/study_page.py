@@ -23,6 +23,7 @@ from relocal.report.study_tables import (
     leave_one_out_table,
     main_tables,
     overall_table,
+    pooled_table,
 )
 from relocal.report.study_words import HONEST, LEGEND, VERDICTS, answers, gaps, making, standing
 from relocal.studies.contrasts import Comparison
@@ -43,7 +44,7 @@ def study_to_html(
         pictures: Its figures.
         pngs: The same as files, by their names.
     """
-    sections = [_answers(study, found), _results(study, found), _comparisons(found)]
+    sections = [_answers(study, found), _results(study, found), _comparisons(study, found)]
     for picture in pictures:
         drawn = f"<figure>\n{picture.html(pngs[picture.file])}\n</figure>"
         about = f"<p>{escape(picture.caption)}</p>"
@@ -68,8 +69,9 @@ def _results(study: Study, found: Sequence[Comparison]) -> str:
     return section("Results", *tables, f'<p class="note">{marked(LEGEND)}</p>')
 
 
-def _comparisons(found: Sequence[Comparison]) -> str:
-    tables = [overall_table(found), contrasts_table(found), leave_one_out_table(found)]
+def _comparisons(study: Study, found: Sequence[Comparison]) -> str:
+    tables = [pooled_table(study), overall_table(found), contrasts_table(found)]
+    tables.append(leave_one_out_table(found))
     shown = [_sortable(part) for part in tables if part.rows]
     if not shown:
         return ""

@@ -20,7 +20,7 @@ from relocal.report.study_numbers import (
 )
 from relocal.report.study_words import answers, extent, gaps, making, standing
 from relocal.report.tables import aligned
-from relocal.studies.contrasts import Comparison, comparisons, reference_of
+from relocal.studies.contrasts import Comparison, comparisons, pooled_twins, reference_of
 from relocal.studies.results import SceneErrors, Study
 from relocal.studies.statistics import Combined, Contrast, Effect, Quantity
 
@@ -124,6 +124,21 @@ def overall_table(found: Sequence[Comparison]) -> Table:
     return Table("All comparisons as a whole", head, rows)
 
 
+def pooled_table(study: Study) -> Table:
+    """Each coupled term against its twin over all bases, scene by scene and as a whole."""
+    rows = [
+        [Cell(f"{c.a} against {c.b}"), Cell(c.quantity), Cell(place), *_effect(effect)]
+        for c in pooled_twins(study)
+        for place, effect in [*c.scenes.items(), *_over_scenes(c)]
+    ]
+    head = ["term", "of", "scene", "change", "p", "p, Holm", "verdict"]
+    return Table("Coupled terms against their decoupled twins, over all bases", head, rows)
+
+
+def _over_scenes(c: Comparison) -> list[tuple[str, Effect]]:
+    return [("all scenes", c.combined)] if len(c.scenes) > 1 else []
+
+
 def contrasts_table(found: Sequence[Comparison]) -> Table:
     """Every comparison in every scene, with what its verdict rests on."""
     rows = [
@@ -210,6 +225,9 @@ def study_table(study: Study) -> str:
     lines = [standing(study), *answers(study, found), ""]
     for table in main_tables(study, found):
         lines += [table.caption, *_indented(table), ""]
+    pooled = pooled_table(study)
+    if pooled.rows:
+        lines += [pooled.caption, *_indented(pooled), ""]
     apart = overall_table([c for c in found if c.kind != "reference"])
     if apart.rows:
         lines += ["Primary contrast, decoupled twins, best uncoupled loss", *_indented(apart), ""]

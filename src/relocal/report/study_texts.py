@@ -22,6 +22,7 @@ from relocal.report.study_tables import (
     leave_one_out_table,
     main_tables,
     overall_table,
+    pooled_table,
 )
 from relocal.report.study_words import HONEST, LEGEND, VERDICTS, answers, gaps, making, standing
 from relocal.report.tables import markdown_table
@@ -71,7 +72,8 @@ def study_to_markdown(
         found: Its comparisons.
         pictures: Its figures, whose files stand beside the page.
     """
-    tables = [overall_table(found), contrasts_table(found), leave_one_out_table(found)]
+    tables = [pooled_table(study), overall_table(found), contrasts_table(found)]
+    tables.append(leave_one_out_table(found))
     options = [["option", "value"], *([k, v] for k, v in flat(study.base.to_json()))]
     parts = [
         f"# Loss study: {_names(study)}",

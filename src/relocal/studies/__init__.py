@@ -1,7 +1,7 @@
 """The loss study: the source paper's experiment with seeds, intervals and a validation split."""
 
 from relocal.studies.config import StudyConfig
-from relocal.studies.contrasts import Comparison, comparisons
+from relocal.studies.contrasts import Comparison, comparisons, pooled_twins
 from relocal.studies.results import MethodErrors, SceneErrors, Study, load_study
 from relocal.studies.running import study
 
@@ -13,5 +13,6 @@ __all__ = [
     "StudyConfig",
     "comparisons",
     "load_study",
+    "pooled_twins",
     "study",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from relocal.losses import COUPLED
 from relocal.studies.methods import Method
@@ -22,7 +23,7 @@ from relocal.studies.statistics import (
 REFERENCE = "default"
 TWIN = "twin:"
 
-Kind = Literal["reference", "twin", "best uncoupled", "primary"]
+Kind = Literal["reference", "twin", "best uncoupled", "primary", "all bases"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Comparison:
 
     kind: Kind
     """Against the reference (the paper's comparison), or against the twin or the best uncoupled
-    loss, which alone may be called an effect of coupling."""
+    loss, which alone may be called an effect of coupling; or a term against its twin, over all
+    bases that stand with both."""
     a: str
     b: str
     quantity: Quantity
@@ -72,6 +74,44 @@ def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str,
         if best is not None and best not in (reference, twin):
             pairs.append(("best uncoupled", text, best))
     return pairs
+
+
+def pooled_twins(study: Study) -> list[Comparison]:
+    """Each coupled term against its twin, over all methods that stand with both: a factorial.
+
+    Per block and seed, the log ratios of all these pairs are averaged, which asks whether coupling
+    helps whatever the base is, and knows it better than any single pair. They are adjusted for
+    their own number; terms with one pair have none.
+    """
+    methods = {method.text: method for method in study.config.methods()}
+    terms: dict[str, list[tuple[str, str]]] = {}
+    for text, method in methods.items():
+        if is_coupled(method) and twin_of(text) in methods:
+            term = "+".join(method.loss.name.split("+")[1:])
+            terms.setdefault(term, []).append((text, twin_of(text)))
+    quantities: tuple[Quantity, ...] = ("position", "rotation")
+    found = [
+        _pooled(study, term, pairs, quantity)
+        for term, pairs in terms.items()
+        if len(pairs) > 1
+        for quantity in quantities
+    ]
+    return _adjusted([comparison for comparison in found if comparison is not None])
+
+
+def _pooled(
+    study: Study, term: str, pairs: list[tuple[str, str]], quantity: Quantity
+) -> Comparison | None:
+    names = (term, twin_of(f"+{term}").removeprefix("+"))
+    scenes: dict[str, Contrast] = {}
+    for name, scene in study.scenes.items():
+        whole = [pair for pair in pairs if all(method in scene.methods for method in pair)]
+        medians = [[_medians(scene, method, quantity) for method in pair] for pair in whole]
+        if len(whole) > 1:
+            with np.errstate(divide="ignore", invalid="ignore"):  # failures: an undecided block
+                ratios = np.exp(np.mean([np.log(a) - np.log(b) for a, b in medians], axis=0))
+            scenes[name] = compare(ratios, np.ones_like(ratios), names=names, quantity=quantity)
+    return Comparison("all bases", *names, quantity, scenes, combine(scenes)) if scenes else None
 
 
 def reference_of(study: Study) -> str:
@@ -120,9 +160,15 @@ def _compare(study: Study, kind: Kind, a: str, b: str, quantity: Quantity) -> Co
 
 
 def _contrast(scene: SceneErrors, a: str, b: str, quantity: Quantity) -> Contrast:
-    key = "position" if quantity == "position" else "rotation_deg"
-    medians = [block_medians(getattr(scene.methods[m], key), scene.block) for m in (a, b)]
+    medians = [_medians(scene, method, quantity) for method in (a, b)]
     return compare(*medians, names=(a, b), quantity=quantity)
+
+
+def _medians(
+    scene: SceneErrors, method: str, quantity: Quantity
+) -> Float[np.ndarray, "seeds blocks"]:
+    key = "position" if quantity == "position" else "rotation_deg"
+    return block_medians(getattr(scene.methods[method], key), scene.block)
 
 
 def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
