@@ -239,7 +239,7 @@ def test_cells_of_other_options_are_not_taken(
 ) -> None:
     config = StudyConfig(losses="posenet", seeds=1, tune=1)
     study([blocks_scene], tmp_path, config, base)
-    with pytest.raises(InputError, match=r"seed-0.json: was made with another train"):
+    with pytest.raises(InputError, match=r"seed-0.json: --epochs was 2, and is 3 now"):
         study([blocks_scene], tmp_path, config, replace(base, epochs=3))
 
 

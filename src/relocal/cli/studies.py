@@ -57,8 +57,9 @@ class Study:
         except KeyboardInterrupt:
             warn("stopped; finished trainings are kept, and the same command goes on with them.")
             return INTERRUPTED
+        page = save_study(result, self.out)
         print(study_table(result), flush=True)
-        print(f"Study: {save_study(result, self.out)}")
+        print(f"Study: {page}")
         for line in result.failed:
             warn(f"failed: {line}")
         if not any(scene.methods for scene in result.scenes.values()):

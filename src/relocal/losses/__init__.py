@@ -138,6 +138,19 @@ def check_rotation(loss: nn.Module, rotation: str) -> None:
             )
 
 
+def check_log_variance(loss: nn.Module, given: bool) -> None:
+    """Refuses a loss that asks how sure the network is, where the network does not say.
+
+    Raises:
+        InputError: If there is such a part.
+    """
+    if not given and any(isinstance(part, Nll) for part in loss.modules()):
+        raise InputError(
+            "--model.log_variance: the loss nll needs it; give --model.log_variance, or "
+            "nll/model.log_variance=true in a study."
+        )
+
+
 def needs_depth(loss: nn.Module) -> bool:
     """Whether any part of a loss uses the scene's median depth."""
     return any(getattr(part, "needs_depth", False) for part in loss.modules())

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from relocal.errors import InputError
 from relocal.losses.loss import (
     Loss,
     PerSample,
@@ -245,7 +246,14 @@ class CoupledSum(Loss):
         share = {"constant": 1.0, "rise": progress, "fall": 1 - progress}[self.schedule]
         value = self.base(prediction, target, progress)
         for term in self.terms:
-            value = value + self.gamma * share * term(prediction, target, progress)
+            added = term(prediction, target, progress)
+            if value.shape != added.shape:  # a loss from outside; else it would be spread silently
+                raise InputError(
+                    f"--loss: {type(self.base).__name__} gives values of shape "
+                    f"{tuple(value.shape)}, {type(term).__name__} of {tuple(added.shape)}; a loss "
+                    "gives one value an image."
+                )
+            value = value + self.gamma * share * added
         return value
 
 

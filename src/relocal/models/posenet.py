@@ -66,10 +66,10 @@ class PoseHead(nn.Module):
     ) -> None:
         super().__init__()
         self.wide = nn.Linear(inputs, width)
+        self.wide_rotation = nn.Linear(inputs, width) if heads == 2 else None
         self.dropout = nn.Dropout(dropout)
         self.position = nn.Linear(width, 3)
         self.rotation = nn.Linear(width, rotation_size)
-        self.wide_rotation = nn.Linear(inputs, width) if heads == 2 else None
         self.log_variance = nn.Linear(width, 2) if log_variance else None
 
     def forward(

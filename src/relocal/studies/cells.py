@@ -10,8 +10,10 @@ import json
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 
 from relocal.errors import InputError
+from relocal.losses import build_loss, needs_depth, needs_range, takes_points
 from relocal.plugins import import_modules
 from relocal.pose import position_error, rotation_error_deg
 from relocal.scene.files import read_json, write_json
@@ -31,6 +34,8 @@ from relocal.training.run import environment
 
 SCRATCH = "scratch"
 """Folder of a study for what is made on the way; all else in it is small and worth keeping."""
+FAILURES = "failures.txt"
+"""Tracebacks of cells that failed in a way that relocal did not foresee."""
 _DIGITS = 5
 
 Report = Callable[[int, int, str], None]
@@ -82,9 +87,12 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     images = data.images[data.row[index]]
     poses = predict(model, images, data.camera, data.window, config.cached, fabric.device)
     truth = data.poses[index].to(torch.float32)
+    if not bool(poses.matrix().isfinite().all()):
+        raise InputError(
+            "the trained network answers with numbers that are none; try a lower --lr."
+        )
     if work is not None:
         rows = [json.loads(row) for row in (work / "metrics.jsonl").read_text().splitlines()]
-        shutil.rmtree(work)
     result = {
         **_identity(cell),
         "position": _rounded(position_error(poses, truth)),
@@ -100,6 +108,8 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     file = cell.file(out)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, result)
+    if work is not None:
+        shutil.rmtree(work)
     return result
 
 
@@ -116,25 +126,45 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
     wanted = json.loads(json.dumps(_identity(cell)))
     different = [key for key, value in wanted.items() if result.get(key) != value]
     if different:
-        raise InputError(
-            f"{file}: was made with another {' and '.join(different)}; give another --out, or "
-            "remove this file."
-        )
+        raise InputError(f"{file}: {_differences(result, wanted, different)}; give another --out.")
     return result
+
+
+def _differences(result: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:
+    """Which options differ, with both values; or that the images, poses or points do."""
+    old, new = (_flat(value.get("train", {})) for value in (result, wanted))
+    options = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if options:
+        return "; ".join(f"{k} was {old.get(k)}, and is {new.get(k)} now" for k in options[:3])
+    return f"was made with another {' and '.join(keys)} (images, poses or map points changed)"
+
+
+def _flat(options: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
+    """Nested options under the names that the command line has for them."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        name = f"{prefix}{key.replace('_', '-')}"
+        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
     """All that a result depends on, but for the code."""
+    about = data_identity(cell.fold, cell.config.validate)
+    loss = build_loss(cell.config.loss)
+    if not (needs_depth(loss) or needs_range(loss) or takes_points(loss)):
+        # Whether the scene has map points by now is nothing to this loss.
+        about = {key: value for key, value in about.items() if key != "depth"}
     return {
         "scene": cell.scene,
         "method": cell.method,
         "train": _without_paths(cell.config.to_json()),
-        **_data(cell.fold, cell.config.validate),
+        **about,
     }
 
 
 @lru_cache(maxsize=64)
-def _data(fold: Fold, validate: bool) -> dict[str, Any]:
+def data_identity(fold: Fold, validate: bool) -> dict[str, Any]:
     """What a fold's images and poses are known by."""
     scene = fold_scene(fold)
     parts = (training_images(scene, not validate), asked_images(scene, not validate))
@@ -176,21 +206,50 @@ def run_cells(
         for cell in cells:
             yield cell, _attempt(cell, out, None, ())
     else:
-        threads = max(1, torch.get_num_threads() // workers)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(_attempt, cell, out, threads, modules): cell for cell in cells}
-            for future in as_completed(waiting):
+        yield from _in_processes(list(cells), out, workers, modules)
+
+
+def _in_processes(
+    cells: list[Cell], out: Path, workers: int, modules: tuple[str, ...]
+) -> Iterator[tuple[Cell, dict[str, Any] | InputError]]:
+    """Runs cells in processes; where one is killed, as for memory, its cells get one more chance.
+
+    Then each has a pool of its own, so that the one that dies again is known.
+    """
+    threads = max(1, torch.get_num_threads() // workers)
+    context, left = get_context("spawn"), dict.fromkeys(cells)
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting = {pool.submit(_attempt, cell, out, threads, modules): cell for cell in cells}
+        for future in as_completed(waiting):
+            if not isinstance(future.exception(), BrokenProcessPool):
+                del left[waiting[future]]
                 yield waiting[future], future.result()
+    for cell in left:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            try:
+                yield cell, pool.submit(_attempt, cell, out, threads, modules).result()
+            except BrokenProcessPool:
+                yield cell, InputError("its process was killed twice, as when memory runs out.")
 
 
 def _attempt(
     cell: Cell, out: Path, threads: int | None, modules: tuple[str, ...]
 ) -> dict[str, Any] | InputError:
+    """A cell's result, or why it failed; a loss from outside may fail in any way."""
     import_modules(modules)
     try:
         return run_cell(cell, out, threads)
     except InputError as error:
         return error
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        log = out / FAILURES
+        with log.open("a") as file:
+            file.write(f"{cell.file(out)}\n{traceback.format_exc()}\n")
+        return InputError(
+            f"{type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno}; the "
+            f"whole traceback is in {log})"
+        )
 
 
 def _on_ray(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from relocal.losses import COUPLED
 from relocal.studies.methods import Method
-from relocal.studies.results import SceneErrors, Study
+from relocal.studies.results import VALIDATION, SceneErrors, Study
 from relocal.studies.statistics import (
     Combined,
     Contrast,
@@ -110,7 +110,8 @@ def _pooled(
         if len(whole) > 1:
             with np.errstate(divide="ignore", invalid="ignore"):  # failures: an undecided block
                 ratios = np.exp(np.mean([np.log(a) - np.log(b) for a, b in medians], axis=0))
-            scenes[name] = compare(ratios, np.ones_like(ratios), names=names, quantity=quantity)
+            one, why = np.ones_like(ratios), _refused(scene)
+            scenes[name] = compare(ratios, one, names=names, quantity=quantity, refused=why)
     return Comparison("all bases", *names, quantity, scenes, combine(scenes)) if scenes else None
 
 
@@ -161,7 +162,12 @@ def _compare(study: Study, kind: Kind, a: str, b: str, quantity: Quantity) -> Co
 
 def _contrast(scene: SceneErrors, a: str, b: str, quantity: Quantity) -> Contrast:
     medians = [_medians(scene, method, quantity) for method in (a, b)]
-    return compare(*medians, names=(a, b), quantity=quantity)
+    return compare(*medians, names=(a, b), quantity=quantity, refused=_refused(scene))
+
+
+def _refused(scene: SceneErrors) -> str:
+    """Settings were chosen on validation blocks, and those of several folds share images."""
+    return "validation" if scene.regime == VALIDATION else ""
 
 
 def _medians(

@@ -42,13 +42,18 @@ def folds_of(folder: Path, wanted: str) -> list[Fold]:
     Args:
         folder: The scene.
         wanted: ``own`` (as it was imported), ``all``, or numbers such as ``0,3``. A scene whose
-            split has no folds has one, whatever is wanted.
+            split has no folds, as recordings apart, has one.
 
     Raises:
         InputError: If there is no such fold.
     """
     scene = load_scene(folder)
     match = _RULE.fullmatch(str(scene.provenance.get("split", "")))
+    if match is None and wanted not in ("own", "all"):
+        raise InputError(
+            f"--folds {wanted}: the split of {scene.name} has no folds; give own, or import it "
+            "with --split blocks:40/5/5."
+        )
     if match is None or wanted == "own":
         return [Fold(folder)]
     if blocks := _BLOCKS.fullmatch(match["rule"]):

@@ -1,6 +1,7 @@
 """From cells to what a study measured: folds joined along the images, seeds as rows."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,21 +9,25 @@ import numpy as np
 from relocal.evaluation import baselines, radian_weight, regime_of
 from relocal.losses import LossConfig, loss_text
 from relocal.metrics import PoseErrors, nearest_pose, pose_errors
-from relocal.studies.cells import Cell
+from relocal.scene.files import read_json, write_json
+from relocal.studies.cells import Cell, data_identity
 from relocal.studies.config import StudyConfig
 from relocal.studies.folds import Fold, asked_images, block_numbers, fold_scene, training_images
 from relocal.studies.plan import Plan
-from relocal.studies.results import MethodErrors, SceneErrors
+from relocal.studies.results import VALIDATION, MethodErrors, SceneErrors
 
 Progress = Callable[[int, int, str], None]
 Results = Mapping[Cell, Mapping[str, Any]]
 Chosen = Mapping[Plan, tuple[LossConfig, float]]
 
-_BLOCKS_A_FOLD = 1_000_000_000  # more than any fold numbers
-
 
 def gather(
-    plans: list[Plan], config: StudyConfig, chosen: Chosen, measured: Results, progress: Progress
+    plans: list[Plan],
+    config: StudyConfig,
+    chosen: Chosen,
+    measured: Results,
+    out: Path,
+    progress: Progress,
 ) -> dict[str, SceneErrors]:
     """What was measured, by scene; a method that lacks a cell is left out of its scene.
 
@@ -31,6 +36,7 @@ def gather(
         config: What was compared.
         chosen: The setting of each plan, and its score on validation.
         measured: Results of the cells of all seeds.
+        out: Folder of the study, where errors of the baselines are kept, too.
         progress: Called with images done and in all, while baselines are asked.
     """
     found: dict[str, SceneErrors] = {}
@@ -44,7 +50,7 @@ def gather(
             elif parts and all(_whole(plan, chosen, measured) for plan in parts):
                 rows[method.text] = _joined(parts, chosen, measured)
         folds = list(dict.fromkeys(plan.fold for plan in mine))
-        found[name] = _scene_errors(folds, config.final, rows, progress)
+        found[name] = _scene_errors(name, folds, config.final, rows, out, progress)
     return found
 
 
@@ -88,28 +94,35 @@ def fold_name(fold: Fold) -> str:
 
 
 def _scene_errors(
-    folds: list[Fold], final: bool, rows: Mapping[str, MethodErrors], progress: Progress
+    name: str,
+    folds: list[Fold],
+    final: bool,
+    rows: Mapping[str, MethodErrors],
+    out: Path,
+    progress: Progress,
 ) -> SceneErrors:
     names: list[str] = []
     blocks: list[np.ndarray] = []
     distances: list[np.ndarray] = []
     beside: dict[str, list[PoseErrors]] = {}
-    for place, fold in enumerate(folds):
+    for fold in folds:
         scene = fold_scene(fold)
         asked, train = asked_images(scene, final), training_images(scene, final)
         truth, training = scene.poses[asked], scene.poses[train]
         names += [scene.images[i] for i in asked.tolist()]
-        # Validation blocks of two folds may overlap, and are still apart: other networks answer.
-        blocks.append(block_numbers(scene, asked) + (0 if final else place * _BLOCKS_A_FOLD))
+        # Validation blocks of two folds may overlap: the same place is the same block.
+        blocks.append(block_numbers(scene, asked))
         nearest = nearest_pose(truth, training, radian_weight(scene)).tolist()
         distances.append(pose_errors([training[i] for i in nearest], truth).position)
-        for method, result in baselines(scene, asked, train, progress).items():
-            beside.setdefault(method, []).append(result.errors)
+        part = f"{'test' if final else 'validation'}-{fold_name(fold)}"
+        file = out / "cells" / name / f"baselines-{part}.json"
+        for method, errors in _baseline_errors(fold, final, file, progress).items():
+            beside.setdefault(method, []).append(errors)
     scene = fold_scene(folds[0])
     return SceneErrors(
         name=scene.name,
         unit=scene.unit,
-        regime=regime_of(scene) if final else "validation blocks of the training images",
+        regime=regime_of(scene) if final else VALIDATION,
         labels=str(scene.provenance.get("labels", scene.provenance.get("reader", ""))),
         split=str(scene.provenance.get("split", "official")),
         images=tuple(names),
@@ -118,6 +131,22 @@ def _scene_errors(
         baselines={name: _end_to_end(parts) for name, parts in beside.items()},
         methods=rows,
     )
+
+
+def _baseline_errors(
+    fold: Fold, final: bool, file: Path, progress: Progress
+) -> dict[str, PoseErrors]:
+    """Errors of the baselines, which are kept: retrieval describes every image."""
+    about = data_identity(fold, not final)
+    if file.is_file() and (kept := read_json(file)).get("data") == about["data"]:
+        return {name: PoseErrors(*map(np.array, rows)) for name, rows in kept["errors"].items()}
+    scene = fold_scene(fold)
+    asked, train = asked_images(scene, final), training_images(scene, final)
+    found = {n: r.errors for n, r in baselines(scene, asked, train, progress).items()}
+    rows = {n: [e.position.tolist(), e.rotation_deg.tolist()] for n, e in found.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**about, "errors": rows})
+    return found
 
 
 def _end_to_end(parts: list[PoseErrors]) -> PoseErrors:

@@ -62,7 +62,7 @@ def parse_method(text: str) -> Method:
         InputError: If an option of the loss is not known. Whether the loss itself is, does not
             matter yet: a finished study is read without the file that its losses came from.
     """
-    text = text.strip()
+    text = "".join(text.split())
     if PAIR in text:
         parts = tuple(part.strip() for part in text.split(PAIR))
         if len(parts) != 2:

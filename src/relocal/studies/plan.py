@@ -11,6 +11,7 @@ from relocal.errors import InputError
 from relocal.losses import (
     LossConfig,
     build_loss,
+    check_log_variance,
     check_rotation,
     check_scene,
     needs_depth,
@@ -110,7 +111,14 @@ def _uses_map(method: Method, base: TrainConfig) -> bool:
 
 def _check(method: Method, config: TrainConfig, scene: Scene) -> None:
     loss, depth = build_loss(config.loss), scene.depth_range()
-    check_rotation(loss, config.model.rotation)
+    try:
+        check_rotation(loss, config.model.rotation)
+        check_log_variance(loss, config.model.log_variance)
+    except InputError as error:
+        raise InputError(
+            f"--losses {method.text}: {error} Options of training stand behind the loss: "
+            f"{method.loss.name}/model.rotation=6d."
+        ) from error
     if config.loss.depth is None:
         check_scene(loss, method.text, scene.name, depth, scene.points is not None)
 
@@ -134,9 +142,12 @@ def choose(plan: Plan, results: Mapping[Cell, Mapping[str, Any]]) -> tuple[LossC
     scores = {c.config.loss: _score(results[c]) for c in plan.tuning_cells() if c in results}
     if not scores:
         raise InputError(f"{plan.scene} {plan.method.text}: all its settings failed.")
+    if not np.isfinite(list(scores.values())).any():
+        raise InputError(f"{plan.scene} {plan.method.text}: no setting gave finite errors.")
     best = min(scores, key=lambda loss: scores[loss])
     return best, scores[best]
 
 
 def _score(result: Mapping[str, Any]) -> float:
-    return median(np.array(result["position"])) * median(np.array(result["rotation_deg"]))
+    score = median(np.array(result["position"])) * median(np.array(result["rotation_deg"]))
+    return score if np.isfinite(score) else np.inf

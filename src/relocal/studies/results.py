@@ -15,6 +15,8 @@ from relocal.studies.config import StudyConfig
 from relocal.training import TrainConfig
 
 STUDY = "study.json"
+VALIDATION = "validation blocks of the training images"
+"""The regime of a scene whose test images were not asked."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """The study: scenes × folds × methods × seeds with everything else equal, and what it shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.plugins import import_modules
 from relocal.scene.files import read_json, write_json
-from relocal.studies.cells import SCRATCH, Cell, finished, run_cells
+from relocal.studies.cells import FAILURES, SCRATCH, Cell, finished, run_cells
 from relocal.studies.config import StudyConfig
 from relocal.studies.gathering import gather
 from relocal.studies.methods import DEPTHS
@@ -21,12 +24,14 @@ from relocal.training.loop import with_precision
 from relocal.training.run import environment
 
 LOOKS = "looks.json"
+_LOCK = ".lock"
+_PARTS = {"cells", SCRATCH, LOOKS, STUDY, FAILURES, _LOCK}
 
 Progress = Callable[[int, int, str], None]
 
 
 def study(
-    scenes: list[Path] | list[str],
+    scenes: Sequence[Path | str] | Path | str,
     out: Path | str,
     config: StudyConfig | None = None,
     base: TrainConfig | None = None,
@@ -43,7 +48,7 @@ def study(
     file under ``out``, and is never made again.
 
     Args:
-        scenes: Folders of scenes.
+        scenes: Folders of scenes, or one.
         out: Folder of the study, new or begun.
         config: What is compared.
         base: How the networks are trained; None takes what ``config.train`` stands for.
@@ -63,10 +68,26 @@ def study(
     base = with_precision(base or DEPTHS[config.train])
     _check_base(base)
     config.primary_pair()
+    scenes = [scenes] if isinstance(scenes, Path | str) else scenes
     # Absolute, because other processes may work in another folder.
-    folders, work = [Path(scene).resolve() for scene in scenes], (out / SCRATCH).resolve()
-    plans = make_plans(folders, config, base, work, progress)
+    folders = [Path(scene).resolve() for scene in scenes]
+    with _alone(out):
+        return _study(
+            folders, out, config, base, progress, workers=workers, ray=ray, modules=modules
+        )
+
+
+def _study(
+    folders: list[Path],
+    out: Path,
+    config: StudyConfig,
+    base: TrainConfig,
+    progress: Progress,
+    **how: Any,
+) -> Study:
+    plans = make_plans(folders, config, base, (out / SCRATCH).resolve(), progress)
     total, done = sum(plan.count() for plan in plans), 0
+    progress(0, total, "the first training of a scene looks at its images")
     failed: list[str] = []
 
     def run(cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
@@ -74,9 +95,9 @@ def study(
         found = {cell: result for cell in cells if (result := finished(cell, out)) is not None}
         rest = [cell for cell in cells if cell not in found]
         if any(not cell.config.validate for cell in rest):
-            _note_look(out)
+            _note_look(out, config.primary)
         done = min(total, done + len(found))
-        for cell, result in run_cells(rest, out, workers=workers, ray=ray, modules=modules):
+        for cell, result in run_cells(rest, out, **how):
             done += 1
             progress(done, total, f"{cell.scene} {cell.method} {cell.label}")
             if isinstance(result, InputError):
@@ -94,7 +115,7 @@ def study(
     result = Study(
         config=config,
         base=base,
-        scenes=gather(plans, config, chosen, measured, progress),
+        scenes=gather(plans, config, chosen, measured, out, progress),
         failed=tuple(failed),
         looks=tuple(read_json(out / LOOKS)) if (out / LOOKS).is_file() else (),
         made_by={**environment(), "date": datetime.now(UTC).isoformat(timespec="seconds")},
@@ -111,9 +132,29 @@ def _check_base(base: TrainConfig) -> None:
         raise InputError("--loss: give losses with their options in --losses; --loss.depth stays.")
 
 
-def _note_look(out: Path) -> None:
-    """Records that test images are read, before they are."""
+@contextmanager
+def _alone(out: Path) -> Generator[None]:
+    """Makes the folder, and keeps other processes out of it.
+
+    Raises:
+        InputError: If it holds something else, such as a scene, or another study is at work in it.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; give a folder.")
+    names = {item.name for item in out.iterdir()} if out.is_dir() else set[str]()
+    if names and not names & _PARTS:
+        raise InputError(f"--out {out}: is not empty, and no study; give another folder.")
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / _LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(f"--out {out}: another study is at work in this folder.") from error
+
+
+def _note_look(out: Path, primary: str | None) -> None:
+    """Records that test images are read, and which contrast was fixed, before they are."""
     looks = read_json(out / LOOKS) if (out / LOOKS).is_file() else []
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(out / LOOKS, [*looks, f"{now} at commit {environment()['commit']}"])
+    fixed = f"primary contrast {primary}" if primary else "no primary contrast"
+    write_json(out / LOOKS, [*looks, f"{now} at commit {environment()['commit']}, {fixed}"])

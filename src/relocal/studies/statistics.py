@@ -154,6 +154,7 @@ def compare(
     names: tuple[str, str],
     quantity: Quantity,
     consecutive: bool = True,
+    refused: str = "",
 ) -> Contrast:
     """Compares two methods by their block medians in one scene.
 
@@ -180,6 +181,7 @@ def compare(
         quantity: What the errors are of.
         consecutive: Whether blocks are numbered along a recording. False for whole recordings
             (sequences), whose order means nothing.
+        refused: Why there shall be no verdict whatever the blocks are.
     """
     ratios = paired_log_ratio(a, b)
     blocks, seeds = len(ratios), min(len(a), len(b))
@@ -188,6 +190,8 @@ def compare(
     if undefined := int(np.isnan(ratios).sum()):
         reason = f"undecided: {_count(undefined, 'block')} without a finite ratio of medians"
         return Contrast(**about, reason=reason)
+    if refused:
+        return Contrast(**about, reason=f"no verdict ({refused})")
     if blocks < MIN_BLOCKS:
         return Contrast(**about, reason=f"no verdict ({_count(blocks, 'block')})")
     if seeds < MIN_SEEDS:
@@ -244,6 +248,7 @@ def combine(contrasts: Mapping[str, Contrast]) -> Combined:
     if scenes < MIN_SCENES:
         return Combined(**about, reason=f"no verdict ({_count(scenes, 'scene')})")
     spread = float(np.average((means - mean) ** 2, weights=weights)) / (scenes - 1)
+    spread = max(spread, 1 / float(weights.sum()))
     return Combined(**about, **_student(mean, math.sqrt(spread), scenes - 1.0))
 
 

@@ -62,6 +62,7 @@ class TrainingData:
         self.depth = _depth(scene, config)
         self.poses = scene.poses.canonical()
         self.points: PointSampler | None = None
+        self.point_generator = torch.Generator()
         if scene.points is not None and takes_points(build_loss(config.loss)):
             self.points = PointSampler(scene.points, len(scene), self.train)
         used = torch.cat([self.train, self.validation])
@@ -125,6 +126,8 @@ class TrainingData:
 
     def batches(self, generator: torch.Generator, fabric: Any) -> list[Int[Tensor, " b"]]:
         """This process's share of every batch of an epoch, in a fresh order."""
+        # Points have randomness of their own: losses without them see the same views.
+        self.point_generator.manual_seed(2**32 + generator.initial_seed())
         order = self.train[torch.randperm(len(self.train), generator=generator)]
         order = order[: self.steps_per_epoch * self.batch_size]
         return [
@@ -152,7 +155,7 @@ class TrainingData:
         poses, cameras = poses.to("cpu"), cameras.to("cpu")
         points, visible = None, None
         if self.points is not None:
-            points, visible = self.points.draw(index, poses, cameras, generator)
+            points, visible = self.points.draw(index, poses, cameras, self.point_generator)
         target = Target(
             pose=poses.to(device),
             camera=cameras.to(device),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from relocal.backbones import Stage
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.losses import build_loss, check_rotation, check_scene
+from relocal.losses import build_loss, check_log_variance, check_rotation, check_scene
 from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import Pose, position_error, rotation_error_deg
@@ -110,9 +110,11 @@ def prepare(
         raise InputError(f"--accelerator {config.accelerator}: {error}") from error
     fabric.launch()
     keep_freed_memory()
-    fabric.seed_everything(config.seed, verbose=False)
     loss = build_loss(config.loss)
     check_rotation(loss, config.model.rotation)
+    check_log_variance(loss, config.model.log_variance)
+    # After the loss, which may have random weights of its own: all losses start from one network.
+    fabric.seed_everything(config.seed, verbose=False)
     model = build_model(config)
     report = report if fabric.is_global_zero else _quiet
     data = TrainingData(scene, config, model, report, every_image)
@@ -200,8 +202,17 @@ def fit(
 def batch_loss(
     loss: nn.Module, prediction: Prediction, target: Target, progress: float
 ) -> Float[Tensor, " B"]:
-    """The loss a sample, with PoseNet's auxiliary regressors where the model has them."""
+    """The loss a sample, with PoseNet's auxiliary regressors where the model has them.
+
+    Raises:
+        InputError: If a loss from outside gives something else.
+    """
     value = loss(prediction, target, progress)
+    if value.shape != target.pose.shape:
+        raise InputError(
+            f"--loss: {type(loss).__name__} gives values of shape {tuple(value.shape)} for "
+            f"{len(target.pose.position)} images; a loss gives one value an image."
+        )
     for inner in prediction.auxiliary:
         value = value + AUXILIARY_WEIGHT * loss(inner, target, progress)
     return value
