@@ -220,10 +220,14 @@ def _in_processes(
     context, left = get_context("spawn"), dict.fromkeys(cells)
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         waiting = {pool.submit(_attempt, cell, out, threads, modules): cell for cell in cells}
-        for future in as_completed(waiting):
-            if not isinstance(future.exception(), BrokenProcessPool):
-                del left[waiting[future]]
-                yield waiting[future], future.result()
+        try:
+            for future in as_completed(waiting):
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    del left[waiting[future]]
+                    yield waiting[future], future.result()
+        except BaseException:  # Ctrl-C: what has begun is finished, what waits is not begun
+            pool.shutdown(cancel_futures=True)
+            raise
     for cell in left:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
