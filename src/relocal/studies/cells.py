@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from relocal.errors import InputError
@@ -122,12 +123,28 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
     file = cell.file(out)
     if not file.is_file():
         return None
-    result = read_json(file)
+    try:
+        result = read_json(file)
+        _check_whole(cell, result)
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: is damaged ({error}); remove it to train it anew.") from error
     wanted = json.loads(json.dumps(_identity(cell)))
     different = [key for key, value in wanted.items() if result.get(key) != value]
     if different:
         raise InputError(f"{file}: {_differences(result, wanted, different)}; give another --out.")
     return result
+
+
+def _check_whole(cell: Cell, result: Any) -> None:
+    """Raises ValueError and the like where a file does not hold what ``run_cell`` wrote."""
+    shapes = {"curve": (result["train"]["epochs"], 3)}
+    if result.get("data") == data_identity(cell.fold, cell.config.validate)["data"]:
+        asked = asked_images(fold_scene(cell.fold), final=not cell.config.validate)
+        shapes |= {"position": (len(asked),), "rotation_deg": (len(asked),)}
+    for key, shape in shapes.items():
+        if np.array(result[key], dtype=np.float64).shape != shape:
+            raise ValueError(f"{key} is not of shape {shape}")
+    float(result["seconds"] + result["images_per_s"])
 
 
 def _differences(result: dict[str, Any], wanted: dict[str, Any], keys: list[str]) -> str:

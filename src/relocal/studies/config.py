@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import get_args
 
 from relocal.errors import InputError, unknown
+from relocal.evaluation import MEAN, ORACLE, RETRIEVAL
 from relocal.studies.methods import MAX_SETTINGS, Depth, Method, parse_method
+
+BASELINES = {MEAN, ORACLE, RETRIEVAL}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class StudyConfig:
             raise InputError(f"--losses: {twice.pop()} stands there twice.")
         if not methods:
             raise InputError("--losses: name at least one.")
+        if taken := BASELINES & set(texts):
+            raise InputError(f"--losses: {taken.pop()} is what a baseline is called; rename it.")
         return methods
 
     def primary_pair(self) -> tuple[str, str] | None:

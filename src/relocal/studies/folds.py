@@ -1,5 +1,7 @@
 """Folds and blocks: every block of a scene is tested once, and is the unit of what is concluded."""
 
+import hashlib
+import json
 import re
 import tempfile
 from collections.abc import Callable
@@ -68,7 +70,7 @@ def folds_of(folder: Path, wanted: str) -> list[Fold]:
             f"--folds {wanted}: {scene.name} has the folds 0 to {count - 1}, not {bad[0]}; or give "
             "own or all."
         )
-    return [Fold(folder, n) for n in numbers]
+    return [Fold(folder, n) for n in dict.fromkeys(numbers)]
 
 
 @lru_cache(maxsize=8)
@@ -104,7 +106,12 @@ def with_points(
     own, scene = load_scene(fold.folder), fold_scene(fold)
     if own.points is None or scene.points is not None:
         return fold
-    folder = work / "points" / f"{own.name}-fold-{fold.number}"
+    # Of these training images and poses, whatever other scene of this name there was.
+    train = scene.indices("train")
+    names = [scene.images[i] for i in train.tolist()]
+    about = json.dumps([names, scene.poses[train].matrix().tolist()]).encode()
+    digest = hashlib.sha256(about).hexdigest()[:16]
+    folder = work / "points" / f"{own.name}-fold-{fold.number}-{digest}"
     if not folder.is_dir():
         scene = triangulated(scene, TriangulateConfig(), own.cache_folder(), progress)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -50,6 +51,8 @@ class Method:
     """Options of training that it changes, such as ``("model.rotation", "6d")``."""
     parts: tuple[str, ...] = ()
     """The two methods of a pair."""
+    fixed: frozenset[str] = frozenset()
+    """Options of the loss that the text gives, which are not tuned."""
 
 
 def parse_method(text: str) -> Method:
@@ -71,14 +74,16 @@ def parse_method(text: str) -> Method:
     name, *options = text.split("/")
     own = {f.name for f in fields(TrainConfig)}
     trained = [o for o in options if "." in o.partition("=")[0] or o.partition("=")[0] in own]
-    loss = parse_loss("/".join([name, *(o for o in options if o not in trained)]))
+    own_options = [o for o in options if o not in trained]
+    loss = parse_loss("/".join([name, *own_options]))
+    fixed = frozenset(o.partition("=")[0] for o in own_options)
     pairs = [(o.partition("=")[0], o.partition("=")[2]) for o in trained]
     for key, word in pairs:
         if not word:
             raise InputError(f"--losses {text}: {key} has no value; write {key}=VALUE.")
         if key in ("seed", "validate"):
             raise InputError(f"--losses {text}: {key} is what the study itself sets.")
-    return Method(text, loss, tuple(pairs))
+    return Method(text, loss, tuple(pairs), fixed=fixed)
 
 
 def method_config(method: Method, base: TrainConfig) -> TrainConfig:
@@ -120,14 +125,14 @@ def _option_names(content: dict[str, Any]) -> list[str]:
     return names + [f"{part}.{k}" for part, values in parts.items() for k in values]
 
 
-def settings(loss: LossConfig, budget: int) -> list[LossConfig]:
+def settings(loss: LossConfig, budget: int, fixed: Collection[str] = ()) -> list[LossConfig]:
     """The settings of a loss that are tried on validation: at most ``budget``, equal for all.
 
     Its weights β and γ are multiplied by factors around where they start, β alone by four, both
-    by two each. What the method's text fixes is not tuned, and a loss without weights has one
+    by two each. What is ``fixed`` is not tuned, and a loss without weights has one
     setting.
     """
-    start = _weights(loss)
+    start = {key: weight for key, weight in _weights(loss).items() if key not in fixed}
     if budget == 1 or not start:
         return [loss]
     return [
@@ -141,8 +146,8 @@ def _weights(loss: LossConfig) -> dict[str, float]:
     base, *terms = loss.name.split("+")
     found: dict[str, float] = {}
     taken = inspect.signature(LOSSES[base]).parameters
-    if loss.beta is None and "beta" in taken:
+    if loss.beta is None and "beta" in taken and isinstance(taken["beta"].default, int | float):
         found["beta"] = float(taken["beta"].default)
-    if terms and loss.gamma == LossConfig.gamma:
+    if terms:
         found["gamma"] = loss.gamma
     return found

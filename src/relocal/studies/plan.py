@@ -43,25 +43,26 @@ class Plan:
     final: bool
 
     def tuning_cells(self) -> list[Cell]:
-        """A cell a setting, all with seed 0, asked about validation blocks.
-
-        Without a choice it is that of the first seed, unless this one is asked about test images.
-        """
-        if len(self.tries) == 1 and not self.final:
-            return self.seed_cells(self.tries[0])[:1]
+        """A cell a setting, all with seed 0, asked about validation blocks."""
         return [
             self._cell(replace(self.config, loss=loss, validate=True, seed=0), f"tune-{i}")
             for i, loss in enumerate(self.tries)
         ]
 
     def seed_cells(self, loss: LossConfig) -> list[Cell]:
-        """A cell a seed with the setting that was chosen."""
+        """A cell a seed with the setting that was chosen.
+
+        Where validation blocks are asked, tuning has trained the one of seed 0 already.
+        """
         config = replace(self.config, loss=loss, validate=not self.final)
-        return [self._cell(replace(config, seed=s), f"seed-{s}") for s in range(self.seeds)]
+        cells = [self._cell(replace(config, seed=s), f"seed-{s}") for s in range(self.seeds)]
+        if self.final:
+            return cells
+        return [self.tuning_cells()[self.tries.index(loss)], *cells[1:]]
 
     def count(self) -> int:
         """How many cells there are."""
-        return len(self.tuning_cells()) + self.seeds - (len(self.tries) == 1 and not self.final)
+        return len(self.tries) + self.seeds - (not self.final)
 
     def _cell(self, config: TrainConfig, label: str) -> Cell:
         return Cell(self.scene, self.fold, self.method.text, config, label)
@@ -99,7 +100,7 @@ def make_plans(
             for method in (m for m in methods if not m.parts):
                 trained = method_config(method, base)
                 _check(method, trained, scene)
-                tries = tuple(settings(trained.loss, config.tune))
+                tries = tuple(settings(trained.loss, config.tune, method.fixed))
                 plans.append(Plan(name, fold, method, trained, tries, config.seeds, config.final))
     return plans
 
