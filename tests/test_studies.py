@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from relocal.errors import InputError
 from relocal.losses import LOSSES, Loss, LossConfig
+from relocal.losses.uncoupled import Position
 from relocal.models import PoseNetConfig
 from relocal.pose import safe_norm
 from relocal.scene import Scene, apply_split, load_scene, save_scene
@@ -153,7 +156,23 @@ def test_a_twin_has_every_term_decoupled() -> None:
     assert twin_of("posenet+twin:frustum+points") == "posenet+twin:frustum+twin:points"
 
 
+def test_what_a_text_fixes_is_not_tuned() -> None:
+    method = parse_method("posenet+frustum/gamma=1")
+    tries = settings(method.loss, 4, method.fixed)
+    assert {t.gamma for t in tries} == {1.0}
+    assert len({t.beta for t in tries}) == 4
+    assert parse_method(" posenet + frustum / gamma=1") == method
+
+
 # The grid.
+
+
+class Weighted(Position):
+    """A loss that begins with random weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
 
 
 def test_all_methods_start_alike_and_see_the_same_batches(
@@ -176,9 +195,11 @@ def test_all_methods_start_alike_and_see_the_same_batches(
         return fit(fabric, model, loss, data, *rest)
 
     monkeypatch.setattr(cells, "fit", watch)
-    study([blocks_scene], tmp_path, StudyConfig(losses=LOSSES_ASKED, seeds=1, tune=1), base)
+    losses = f"{LOSSES_ASKED},posenet+points,weighted"
+    monkeypatch.setitem(LOSSES, "weighted", Weighted)
+    study([blocks_scene], tmp_path, StudyConfig(losses=losses, seeds=1, tune=1), base)
     first, *others = seen.values()
-    assert len(others) == 2
+    assert len(others) == 4
     for other in others:
         assert len(other) == len(first)
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -239,8 +260,54 @@ def test_cells_of_other_options_are_not_taken(
 ) -> None:
     config = StudyConfig(losses="posenet", seeds=1, tune=1)
     study([blocks_scene], tmp_path, config, base)
-    with pytest.raises(InputError, match=r"seed-0.json: --epochs was 2, and is 3 now"):
+    with pytest.raises(InputError, match=r"tune-0.json: --epochs was 2, and is 3 now"):
         study([blocks_scene], tmp_path, config, replace(base, epochs=3))
+
+
+def test_a_cell_of_a_loss_without_depth_stays_when_map_points_come(
+    blocks_scene: Path, base: TrainConfig
+) -> None:
+    for name, depends in (("posenet", False), ("posenet+frustum", True), ("reprojection", True)):
+        config = replace(base, validate=True, loss=LossConfig(name=name))
+        cell = Cell("tiny", Fold(blocks_scene), name, config, "seed-0")
+        assert ("depth" in cells.identity(cell)) == depends
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{}", '{"position": 1}', "{"])
+def test_a_damaged_cell_is_named(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path, content: str
+) -> None:
+    config = StudyConfig(losses="posenet", seeds=1, tune=1)
+    study([blocks_scene], tmp_path, config, base)
+    (file,) = tmp_path.glob("cells/tiny/posenet-*/*.json")
+    file.write_text(content)
+    with pytest.raises(InputError, match=f"{file.name}.*remove it"):
+        study([blocks_scene], tmp_path, config, base)
+
+
+def test_a_folder_that_is_no_study_or_has_another_at_work_is_refused(
+    blocks_scene: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no study"):
+        study(blocks_scene, blocks_scene, StudyConfig(losses="posenet"))
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another study is at work"):
+        study(blocks_scene, tmp_path, StudyConfig(losses="posenet"))
+
+
+def test_a_method_named_like_a_baseline_is_refused(
+    blocks_scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "retrieval", Position)
+    with pytest.raises(InputError, match="what a baseline is called"):
+        study(blocks_scene, tmp_path, StudyConfig(losses="default,retrieval"))
+
+
+def test_a_loss_that_needs_a_variance_is_refused_before_any_training(
+    blocks_scene: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"--losses nll: --model.log_variance"):
+        study(blocks_scene, tmp_path, StudyConfig(losses="default,nll"))
+    assert not (tmp_path / "cells").exists()
 
 
 @pytest.mark.parametrize(
@@ -322,6 +389,60 @@ def test_a_loss_that_is_no_number_fails_its_cell_and_the_others_go_on(
     assert "the loss is nan" in found.failed[0]
     assert "(in Broken; a batch of 8 images" in found.failed[0]
     assert "frame-" in found.failed[0]
+
+
+class Raising(Loss):
+    """Fails in its own way."""
+
+    def forward(self, prediction: Any, target: Any, progress: float) -> torch.Tensor:
+        return prediction.positions
+
+
+class Scalar(Loss):
+    """Reduces too early."""
+
+    def forward(self, prediction: Any, target: Any, progress: float) -> torch.Tensor:
+        return prediction.position.mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [(Raising, r"AttributeError: .*positions.*test_studies.py, line"), (Scalar, "one value an")],
+)
+def test_a_loss_that_is_wrong_fails_its_cell_and_the_others_go_on(
+    blocks_scene: Path,
+    base: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: Any,
+    reason: str,
+) -> None:
+    monkeypatch.setitem(LOSSES, "wrong", loss)
+    config = StudyConfig(losses="wrong,wrong+frustum,default", seeds=1, tune=1)
+    found = study(blocks_scene, tmp_path, config, base)
+    assert list(found.scenes["tiny"].methods) == ["default"]
+    assert len(found.failed) == 2
+    for failure in found.failed:
+        assert re.search(reason, failure)
+
+
+def test_a_process_that_is_killed_fails_its_cell_and_the_others_go_on(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    deadly = tmp_path / "deadly.py"
+    deadly.write_text(
+        "import os, relocal\n"
+        "from relocal.losses import Loss\n"
+        "class Deadly(Loss):\n"
+        "    def forward(self, prediction, target, progress):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "relocal.LOSSES['deadly'] = Deadly\n"
+    )
+    config = StudyConfig(losses="default,deadly,posenet", seeds=1, tune=1)
+    found = study(blocks_scene, tmp_path / "out", config, base, workers=2, modules=(str(deadly),))
+    assert list(found.scenes["tiny"].methods) == ["default", "posenet"]
+    assert "killed twice" in found.failed[0]
+    del LOSSES["deadly"]
 
 
 # Killed and started again.

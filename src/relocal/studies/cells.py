@@ -31,7 +31,7 @@ from relocal.scene.files import read_json, write_json
 from relocal.studies.folds import Fold, asked_images, fold_scene, training_images
 from relocal.training import TrainConfig
 from relocal.training.loop import fit, predict, prepare
-from relocal.training.run import environment
+from relocal.training.run import DEPTH_TOLERANCE, environment
 
 SCRATCH = "scratch"
 """Folder of a study for what is made on the way; all else in it is small and worth keeping."""
@@ -80,7 +80,7 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     fabric, model, loss, data = prepare(scene, config, _quiet, every_image=True)
     work = None
     if config.cached != "all":  # else it takes seconds
-        work = out / SCRATCH / "unfinished" / _sha(json.dumps(_identity(cell)))[:16]
+        work = out / SCRATCH / "unfinished" / _sha(json.dumps(identity(cell)))[:16]
         work.mkdir(parents=True, exist_ok=True)
     averaged, rows = fit(fabric, model, loss, data, work, _quiet)
     model.load_state_dict(averaged)
@@ -95,7 +95,7 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     if work is not None:
         rows = [json.loads(row) for row in (work / "metrics.jsonl").read_text().splitlines()]
     result = {
-        **_identity(cell),
+        **identity(cell),
         "position": _rounded(position_error(poses, truth)),
         "rotation_deg": _rounded(rotation_error_deg(poses, truth)),
         "curve": [
@@ -128,11 +128,18 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
         _check_whole(cell, result)
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file}: is damaged ({error}); remove it to train it anew.") from error
-    wanted = json.loads(json.dumps(_identity(cell)))
-    different = [key for key, value in wanted.items() if result.get(key) != value]
+    wanted = json.loads(json.dumps(identity(cell)))
+    different = [key for key, value in wanted.items() if not _same(key, result.get(key), value)]
     if different:
         raise InputError(f"{file}: {_differences(result, wanted, different)}; give another --out.")
     return result
+
+
+def _same(key: str, old: Any, new: Any) -> bool:
+    """Whether two parts of an identity agree; depths nearly do where points were made anew."""
+    if key != "depth" or old is None or new is None:
+        return old == new
+    return bool(np.allclose(old, new, rtol=DEPTH_TOLERANCE, atol=0))
 
 
 def _check_whole(cell: Cell, result: Any) -> None:
@@ -165,7 +172,7 @@ def _flat(options: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
     return found
 
 
-def _identity(cell: Cell) -> dict[str, Any]:
+def identity(cell: Cell) -> dict[str, Any]:
     """All that a result depends on, but for the code."""
     about = data_identity(cell.fold, cell.config.validate)
     loss = build_loss(cell.config.loss)
