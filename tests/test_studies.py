@@ -483,6 +483,20 @@ def test_a_killed_study_goes_on_to_the_same_table(blocks_scene: Path, tmp_path: 
         np.testing.assert_allclose(errors, table(tmp_path / "whole")[name], rtol=0.2)
 
 
+@pytest.mark.slow
+def test_tasks_of_ray_give_the_same_table(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    config = StudyConfig(losses="default,posenet", seeds=1, tune=1)
+    near, far = (
+        study(blocks_scene, tmp_path / (ray or "here"), config, base, ray=ray).scenes["tiny"]
+        for ray in (None, "local")
+    )
+    for name, row in near.methods.items():
+        np.testing.assert_allclose(far.methods[name].position, row.position, rtol=0.05)
+
+
 def test_a_cell_is_the_same_in_any_process(
     blocks_scene: Path, base: TrainConfig, tmp_path: Path
 ) -> None:
