@@ -17,7 +17,7 @@ _COLOURS = {BETTER: "#0072b2", WORSE: "#d55e00", NO_DIFFERENCE: "#6b737c"}
 _PERCENT = (-90, -80, -70, -60, -50, -40, -30, -20, -10, -5, 0, 5, 10, 20, 30, 50, 100, 200, 400)
 _LEAST, _MOST = math.log(0.9), math.log(10)  # of what the axis reaches to
 _MOST_TICKS = 7
-_LETTER = 0.078  # inches, of a heading
+_LETTER = 0.072  # inches, of a heading
 
 
 def drawn_comparisons(found: Sequence[Comparison], shown: Collection[str]) -> list[Comparison]:

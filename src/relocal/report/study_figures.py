@@ -98,6 +98,7 @@ def draw_distances(study: Study, looks: Looks) -> Any:
         if quantity == "position":
             axes.plot([0, reach], [0, reach], color=BASELINE, ls="dotted", lw=1, zorder=1)
         axes.set_xlim(0, reach or 1)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_ylim(0, 1.08 * top or 1)
         axes.set_xlabel(f"distance to the nearest training pose, {scene.unit}")
         axes.set_ylabel(f"{quantity} error, {_unit(scene, quantity)}")
@@ -128,7 +129,9 @@ def draw_training(study: Study, looks: Looks) -> Any:
             axes.yaxis.set_minor_formatter(NullFormatter())
         units = ("loss, share of its drop", f"position, {scene.unit}", "rotation, °")
         axes.set_ylabel(units[column])
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(
+            MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+        )
         axes.set_xlabel("epoch")
 
     return _draw_rows(study, 3, draw)
