@@ -166,9 +166,9 @@ def loss_surfaces(surfaces: Surfaces | None = None) -> Any:
         figure = Figure(figsize=(8.6, 0.9 + 2.05 * sum(heights)), layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=heights, hspace=0.02)
         titles = ("Base losses", "Coupled terms, each beside its decoupled twin")
-        for part, surfaces, rows, title in zip(parts, (bases, terms), heights, titles, strict=True):
+        for part, drawn, rows, title in zip(parts, (bases, terms), heights, titles, strict=True):
             part.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-            _draw_part(part, surfaces, rows)
+            _draw_part(part, drawn, rows)
     return figure
 
 
