@@ -2,107 +2,29 @@
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from page_tree import Element, Tree, check_alone, check_shape
-from PIL import Image
+from made_study import BLOCKS, FACTORS, IMAGES, SCENES, SEEDS, TERM, TWIN, some_study, with_config
 
 from relocal.evaluation import MEAN, ORACLE, RETRIEVAL
-from relocal.metrics import PoseErrors
-from relocal.report import save_study, study_table
-from relocal.report.study_figures import shares_within
-from relocal.report.study_page import study_to_html
-from relocal.report.study_pictures import looks_of
-from relocal.report.study_tables import leave_one_out_table, scene_table, scenes_table
-from relocal.report.study_texts import latex_text, markdown_text, study_to_latex, study_to_markdown
-from relocal.report.study_words import HONEST, answers, standing
-from relocal.studies import MethodErrors, SceneErrors, Study, StudyConfig, comparisons, pooled_twins
+from relocal.report import study_table
+from relocal.report.study_numbers import short_numbers
+from relocal.report.study_tables import (
+    comparison_tables,
+    leave_one_out_table,
+    scene_table,
+    scenes_table,
+)
+from relocal.report.study_words import answers, making, standing, training_options
+from relocal.studies import SceneErrors, Study, comparisons, pooled_twins
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE
-from relocal.training import TrainConfig
-
-SEEDS, BLOCKS, IMAGES = 3, 15, 6
-TERM, TWIN, ODD = "posenet+frustum", "posenet+twin:frustum", '<b>a_b$%&#|"c'
-FACTORS = {"default": 1.0, "posenet": 0.9, TERM: 0.5, TWIN: 0.88, "position": 1.6, ODD: 1.02}
-SCENES = {"lab": ("m", 1.0), "wood <i>&_$1|": ("unit", 40.0), "yard": ("m", 5.0)}
-CELL = "yard position seed-0: <script>alert(1)</script> is 5 % & $x_1$"
-
-
-def some_scene(draw: np.random.Generator, name: str) -> SceneErrors:
-    unit, scale = SCENES[name]
-    count = BLOCKS * IMAGES
-    hard = np.exp(0.3 * draw.normal(size=(2, count)))
-
-    def errors(size: float, factor: float) -> np.ndarray:
-        luck = np.exp(0.02 * draw.normal(size=(SEEDS, 1)) + 0.1 * draw.normal(size=(SEEDS, count)))
-        return size * factor * luck
-
-    def method(name: str, factor: float) -> MethodErrors:
-        epochs = np.arange(1, 21)[:, None]
-        return MethodErrors(
-            position=hard[0] * errors(0.1 * scale, factor),
-            rotation_deg=hard[1] * errors(4.0, factor**0.5),
-            curve=np.array([2.0, 0.5 * scale, 20.0]) * (1 + factor / epochs),
-            seconds=12.5,
-            images_per_s=345.6,
-            tuned={"0": f"{name}/beta=1.0", "1": f"{name}/beta=5.0"},
-            validation=None if name == ODD else factor * scale,
-        )
-
-    methods = {key: method(key, f) for key, f in FACTORS.items()}
-    if name == "yard":
-        del methods["position"]
-    if name == "lab":
-        methods["posenet"].position[0, 3] = math.inf
-        methods["posenet"].rotation_deg[0, 3] = math.inf
-    beside = {key: PoseErrors(*(s * f * h for s, h in zip((scale, 20.0), hard, strict=True)))
-              for key, f in ((MEAN, 1.5), (ORACLE, 0.2), (RETRIEVAL, 0.3))}  # fmt: skip
-    return SceneErrors(
-        name=name,
-        unit=unit,
-        regime="interpolation",
-        labels="made up",
-        split="blocks:40/5/5 fold 4",
-        images=tuple(f"{i}.jpg" for i in range(count)),
-        block=np.repeat(np.arange(BLOCKS), IMAGES),
-        nearest=scale * draw.uniform(0.01, 0.4, size=count),
-        baselines=beside,
-        methods=methods,
-    )
-
-
-def some_study() -> Study:
-    draw = np.random.default_rng(0)
-    return Study(
-        config=StudyConfig(losses=",".join(FACTORS), primary=f"{TERM}:default", final=True),
-        base=TrainConfig(),
-        scenes={name: some_scene(draw, name) for name in SCENES},
-        failed=(CELL,),
-        looks=("2026-01-02T03:04:05+00:00 at commit 0123456789ab",),
-        made_by={"commit": "0123456789ab", "processor": "an abacus", "cores": 2, "date": "today"},
-    )
 
 
 @pytest.fixture(scope="module")
 def study() -> Study:
     return some_study()
-
-
-@pytest.fixture(scope="module")
-def saved(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_study(study, tmp_path_factory.mktemp("studies") / "out").parent
-
-
-@pytest.fixture(scope="module")
-def page(saved: Path) -> Element:
-    return Tree((saved / "study.html").read_text("utf-8")).root
-
-
-def with_config(study: Study, **options: object) -> Study:
-    return replace(study, config=replace(study.config, **options))
 
 
 # --- the numbers -------------------------------------------------------------------------------
@@ -167,17 +89,6 @@ def test_scenes_are_joined_by_ratios_only(study: Study) -> None:
     assert "2 scenes" in rows["position"][2].text  # the combination says what it lacks
 
 
-def test_no_number_is_a_mean_over_units(study: Study, saved: Path) -> None:
-    medians = {
-        name: [np.median(scene.methods[name].position, axis=1).mean() for scene in found]
-        for name in FACTORS
-        if len(found := [s for s in study.scenes.values() if name in s.methods]) == 3
-    }
-    texts = [study_table(study), *((saved / f).read_text() for f in ("study.md", "study.tex"))]
-    for values in medians.values():
-        assert not any(f"{np.mean(values):.3f}" in text for text in texts)
-
-
 def test_one_seed_and_failures_everywhere_have_no_spread(study: Study) -> None:
     lab = study.scenes["lab"]
     never = replace(lab.methods["posenet"], position=np.full((SEEDS, BLOCKS * IMAGES), np.inf))
@@ -202,13 +113,6 @@ def test_leave_one_out_has_every_scene(study: Study) -> None:
     assert {row[3].text for row in rows} == set(SCENES)
     first = found[0].combined
     assert rows[0][4].value == first.leave_one_out[rows[0][3].text]
-
-
-def test_curves_are_the_shares_within(study: Study) -> None:
-    errors = study.scenes["lab"].methods["posenet"].position
-    along = np.linspace(0, 0.3, 7)
-    expected = [[np.mean(row <= x) for x in along] for row in errors]
-    np.testing.assert_allclose(shares_within(errors, along), expected)
 
 
 # --- the words ---------------------------------------------------------------------------------
@@ -313,104 +217,26 @@ def test_few_blocks_make_a_table_and_no_verdict(study: Study) -> None:
     assert "Over 1 scene" not in study_table(small)
 
 
-def test_gaps_are_named_everywhere(saved: Path, study: Study, page: Element) -> None:
-    text = study_table(study)
-    assert f"Failed: {CELL}" in text
-    assert "position is left out of yard: not all of its cells are there." in text
-    assert CELL in page.text()
-    assert markdown_text(CELL) in (saved / "study.md").read_text()
-    for known in (text, page.text()):
-        for fact in ("0123456789ab", "an abacus", "3 for each method", "up to 4 settings"):
-            assert fact in known
+def test_one_scene_has_one_table_of_comparisons(study: Study) -> None:
+    found = comparisons(study)
+    several = [table.caption for table in comparison_tables(study, found)]
+    assert several[:2] == ["All comparisons as a whole", "All comparisons, scene by scene"]
+    alone = replace(study, scenes={"lab": study.scenes["lab"]})
+    (table,) = comparison_tables(alone, comparisons(alone))
+    for word in ("*primary*", "*twin*", "*Lag-1 correlation*"):
+        assert word in table.note
 
 
-# --- the files ---------------------------------------------------------------------------------
-
-
-def test_files_stand_beside_each_other(saved: Path) -> None:
-    pictures = {"curves.png", "distances.png", "training.png", "forest.png", "surfaces.png"}
-    assert {p.name for p in saved.iterdir()} == {"study.html", "study.md", "study.tex", *pictures}
-    page = (saved / "study.md").read_text()
-    for name in pictures:
-        with Image.open(saved / name) as image:
-            assert image.format == "PNG"
-            assert image.width > 1000
-        assert f"]({name})" in page
-    assert HONEST in page
-
-
-def test_page_is_whole_and_alone(saved: Path, page: Element) -> None:
-    text = (saved / "study.html").read_text("utf-8")
-    check_shape(page)
-    check_alone(page, text)
-    assert len(list(page.all("svg"))) == 4
-    assert HONEST in page.text()
-    assert len(text) < 6_000_000
-    tags = [element.tag for element in page.all()]
-    assert tags.count("script") == 1
-    assert "b" not in tags
-    assert "i" not in tags
-    for name in (*SCENES, ODD):
-        assert name in page.text()
-    sortable = [t for t in page.all("table") if "press a header" in next(t.all("caption")).text()]
-    for table in sortable:
-        assert all(next(th.all("button"), None) for th in next(table.all("thead")).all("th"))
-        for cell in next(table.all("tbody")).all("td"):
-            if value := cell.attributes.get("data-value"):
-                assert not math.isnan(float(value))
-
-
-def test_hostile_names_stay_text_in_markdown(saved: Path) -> None:
-    page = (saved / "study.md").read_text()
-    outside = re.sub(r"`[^`\n]*`", "", page)
-    assert not re.search(r"(?<!\\)<(?:b|i|script)", outside)
-    tables = [line for line in page.splitlines() if line.startswith("| ")]
-    assert any(markdown_text(ODD) in line for line in tables)
-    for line in tables:
-        cells = re.split(r"(?<!\\)\|", line)
-        assert all(cell == cell.strip(" ") or cell.startswith(" ") for cell in cells)
-
-
-def test_latex_is_escaped_and_its_rows_are_of_one_width(study: Study) -> None:
-    text = study_to_latex(study, comparisons(study))
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    widths = {len(re.findall(r"(?<!\\)&", row)) + row.count("multicolumn") for row in rows}
-    assert widths == {1 + 2 * len(SCENES) + 3 - 1}
-    assert latex_text(ODD) in body
-    assert r"\$\%\&\#\textbar{}" in body
-    assert not re.search(r"(?<!\\)[%#]", body)
-    assert body.count(r"\begin") == body.count(r"\end")
-    assert latex_text("a\\b~^\n{") == r"a\textbackslash{}b\textasciitilde{}\textasciicircum{} \{"
-
-
-@pytest.mark.parametrize("change", [lambda s: replace(s, scenes={}), lambda s: _bare(s)])
-def test_study_of_nothing_has_pages(study: Study, change: Callable[[Study], Study]) -> None:
-    empty = with_config(change(study), primary=None)
-    found = comparisons(empty)
-    assert found == []
-    assert study_table(empty)
-    assert study_to_latex(empty, found)
-    assert study_to_markdown(empty, found, [])
-    check_shape(Tree(study_to_html(empty, found, [], {})).root)
-
-
-def _bare(study: Study) -> Study:
-    scenes = {name: replace(scene, methods={}) for name, scene in study.scenes.items()}
-    return replace(study, scenes=scenes)
-
-
-def test_many_methods_leave_the_figures_readable(study: Study) -> None:
-    names = [f"posenet/beta={b}" for b in range(1, 95)]
-    lab = study.scenes["lab"]
-    more = {n: replace(lab.methods["position"], validation=100.0 - i) for i, n in enumerate(names)}
-    losses = ",".join([*FACTORS, *names])
-    many = replace(
-        with_config(study, losses=losses),
-        scenes={"lab": replace(lab, methods={**lab.methods, **more})},
+def test_words_say_what_was_tuned_and_what_is_best(study: Study) -> None:
+    said = dict(making(study))
+    assert "own" not in said["Folds"].split()
+    assert said["Best uncoupled"].startswith(f"`{TWIN}`, with {0.88 * 200 ** (1 / 3):.4g}: the")
+    assert "least product of the median position and rotation error" in said["Best uncoupled"]
+    once = dict(making(with_config(study, tune=1, folds="0,3")))
+    assert once["Tuning"] == "nothing was tuned"
+    assert once["Folds"] == "numbers 0,3"
+    assert not [name for name, _ in training_options(study) if name.startswith("loss")]
+    assert short_numbers("posenet+frustum/beta=0.8333333333333333/form=squared") == (
+        "posenet+frustum/beta=0.8333/form=squared"
     )
-    looks = looks_of(many, comparisons(many))
-    assert len(looks) == 8
-    assert {"default", TERM, TWIN, "posenet"} <= set(looks)
-    assert looks[TERM].colour == looks[TWIN].colour
-    assert looks[TWIN].stroke == "dashed"
+    assert "may be lower although its change is positive" in study_table(study).splitlines()[-1]

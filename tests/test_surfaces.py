@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from relocal.losses import COUPLED, LOSSES
-from relocal.report.surfaces import DEPTH, SIDE, error_axes, every_surface
+from relocal.report.study_pictures import surfaces_picture
+from relocal.report.surfaces import DEPTH, SIDE, error_axes, every_surface, left_out
 
 
 def test_surfaces_are_of_every_loss_and_twin() -> None:
@@ -30,6 +33,37 @@ def test_errors_compensate_in_terms_and_never_in_twins() -> None:
             assert value[f"twin:{name}"][row, valley] > value[f"twin:{name}"][row, SIDE // 2]
 
 
+def test_valley_is_marked_only_where_there_is_one() -> None:
+    marked = {surface.name for part in every_surface() for surface in part if surface.valley}
+    assert marked == {"sightline", "frustum", "points", "bearing"}
+
+
 def test_loss_from_outside_has_a_surface(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOSSES, "mine", LOSSES["geodesic"])
     assert every_surface()[0][-1].name == "mine"
+
+
+class Broken(nn.Module):
+    def forward(self, prediction: object, target: object, progress: float) -> torch.Tensor:
+        raise KeyError("mine")
+
+
+class Needy(nn.Module):
+    def __init__(self, *, weights: object) -> None:
+        super().__init__()
+
+
+class Mean(nn.Module):
+    def forward(self, prediction: object, target: object, progress: float) -> torch.Tensor:
+        return torch.zeros(())
+
+
+@pytest.mark.parametrize("loss", [Broken, Needy, Mean])
+def test_broken_loss_from_outside_is_left_out_and_named(
+    loss: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "mine", loss)
+    monkeypatch.setitem(COUPLED, "term", loss)
+    surfaces = every_surface()
+    assert left_out(surfaces) == ["mine", "term", "twin:term"]
+    assert "Left out, since they cannot be asked alone: mine, term" in surfaces_picture().caption

@@ -17,6 +17,7 @@ _COLOURS = {BETTER: "#0072b2", WORSE: "#d55e00", NO_DIFFERENCE: "#6b737c"}
 _PERCENT = (-90, -80, -70, -60, -50, -40, -30, -20, -10, -5, 0, 5, 10, 20, 30, 50, 100, 200, 400)
 _LEAST, _MOST = math.log(0.9), math.log(10)  # of what the axis reaches to
 _MOST_TICKS = 7
+_LETTER = 0.072  # inches, of a heading
 
 
 def drawn_comparisons(found: Sequence[Comparison], shown: Collection[str]) -> list[Comparison]:
@@ -35,29 +36,40 @@ def draw_forest(found: Sequence[Comparison]) -> Any:
     pairs = list(dict.fromkeys((c.a, c.b) for c in found))
     with drawing(**STYLE):
         rows = sum(_height(found, *pair) + 1.6 for pair in pairs)
-        figure = Figure(figsize=(9, 1.2 + 0.19 * rows), layout="constrained")
+        heads = [_heading(found, *pair) for pair in pairs]
+        width = max(9.0, 1.8 + _LETTER * max(map(len, heads)))
+        figure = Figure(figsize=(width, 1.2 + 0.19 * rows), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         panels[0].set_zorder(1)
         panels[0].patch.set_visible(False)
+        panels[1].spines["left"].set_visible(False)  # headings run across it
         for axes, quantity in zip(panels, QUANTITIES, strict=True):
             y, effects = 0.0, list[Effect]()
-            for a, b in pairs:
+            for (a, b), heading in zip(pairs, heads, strict=True):
                 c = comparison_of(found, a, b, quantity)
                 axes.axhline(y - 0.55, color=GRID, lw=0.8)
                 if quantity == "position":
-                    kind = "" if c is None else f"  ({c.kind})"
                     style: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "va": "center"}
                     style |= {"bbox": {"facecolor": "white", "lw": 0, "pad": 1}}
                     offset: Any = axes.get_yaxis_transform()
                     # It runs on over the other panel, and must not push that aside.
-                    head = axes.text(0.01, y, f"{a}  against  {b}{kind}", transform=offset, **style)
+                    head = axes.text(0.01, y, heading, transform=offset, **style)
                     head.set_in_layout(False)
+                height = _height(found, a, b)
+                # Zero stands beside the rows only, so that no heading covers it.
+                axes.plot([0, 0], [y + 0.5, y + height + 0.5], color="black", lw=0.8, zorder=1)
                 if c is not None:
                     effects += _draw_group(axes, c, y + 1)
-                y += _height(found, a, b) + 1.6
+                y += height + 1.6
             _finish(axes, effects, quantity, y)
         _name_rows(panels[0], found, pairs)
     return figure
+
+
+def _heading(found: Sequence[Comparison], a: str, b: str) -> str:
+    """Two methods, and of which kinds their comparison is."""
+    kinds = dict.fromkeys(c.kind for c in found if (c.a, c.b) == (a, b))
+    return f"{a} against {b} ({', '.join(kinds)})"
 
 
 def _height(found: Sequence[Comparison], a: str, b: str) -> int:
@@ -96,7 +108,6 @@ def _finish(axes: Any, effects: Sequence[Effect], quantity: str, bottom: float) 
     reach = 1.1 * min(max(finite), 2 * float(np.quantile(finite, 0.8))) if finite else 0.0
     reach = min(max(reach, -_LEAST), _MOST)
     ticks = _ticks(reach)
-    axes.axvline(0, color="black", lw=0.8, zorder=1)
     axes.set_xlim(-reach, reach)
     names = [f"{p:+d} %".replace("-", "−") if p else "0" for p in ticks]
     axes.set_xticks([math.log1p(p / 100) for p in ticks], names, fontsize=8)

@@ -3,6 +3,7 @@
 A row a scene, because scenes of different units share no axis.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from relocal.studies.statistics import Quantity
 
 CURVES, DISTANCES, TRAINING_CURVES = "curves.png", "distances.png", "training.png"
 _STEPS = 200  # points of a line, so that the page stays small
-_WIDTH, _ROW = 9.0, 2.7  # inches
+_WIDTH, _ROW, _LEGEND_ROW = 9.0, 2.9, 0.2  # inches
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,20 @@ def draw_distances(study: Study, looks: Looks) -> Any:
     """
 
     def draw(axes: Any, scene: SceneErrors, column: int) -> None:
-        quantity, top = QUANTITIES[column], 0.0
+        quantity, top, reach = QUANTITIES[column], 0.0, 0.0
         for name in _of(looks, scene):
             rows = errors_in(scene.methods[name], quantity)
             # Every seed has the same windows.
             lines = [running_median(scene.nearest, row) for row in rows]
             along, middles = lines[0][0], np.median([line for _, line in lines], axis=0)
+            reach = max([reach, *along.tolist()])
             thin = slice(None, None, max(1, len(along) // _STEPS))
             axes.plot(along[thin], middles[thin], label=_label(name), **looks[name].style())
             top = max([top, *middles[np.isfinite(middles)].tolist()])
         if quantity == "position":
-            reach = float(scene.nearest.max())
             axes.plot([0, reach], [0, reach], color=BASELINE, ls="dotted", lw=1, zorder=1)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, reach or 1)
+        axes.locator_params(axis="x", nbins=6)
         axes.set_ylim(0, 1.08 * top or 1)
         axes.set_xlabel(f"distance to the nearest training pose, {scene.unit}")
         axes.set_ylabel(f"{quantity} error, {_unit(scene, quantity)}")
@@ -110,7 +112,7 @@ def draw_training(study: Study, looks: Looks) -> Any:
     Returns:
         A matplotlib Figure, a row a scene.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     def draw(axes: Any, scene: SceneErrors, column: int) -> None:
         for name in _of(looks, scene):
@@ -127,6 +129,9 @@ def draw_training(study: Study, looks: Looks) -> Any:
             axes.yaxis.set_minor_formatter(NullFormatter())
         units = ("loss, share of its drop", f"position, {scene.unit}", "rotation, °")
         axes.set_ylabel(units[column])
+        axes.xaxis.set_major_locator(
+            MaxNLocator(5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+        )
         axes.set_xlabel("epoch")
 
     return _draw_rows(study, 3, draw)
@@ -144,27 +149,30 @@ def _draw_rows(study: Study, columns: int, draw: Callable[[Any, SceneErrors, int
 
     scenes = list(study.scenes.values())
     with drawing(**STYLE):
-        figure = Figure(figsize=(_WIDTH, 0.8 + _ROW * len(scenes)), layout="constrained")
+        figure = Figure(layout="constrained")
+        engine: Any = figure.get_layout_engine()
+        engine.set(w_pad=0.1, h_pad=0.06)
         grid = figure.subplots(len(scenes), columns, squeeze=False)
         for row, scene in zip(grid, scenes, strict=True):
-            row[0].set_title(scene.name, loc="left", fontsize=10, fontweight="bold")
+            row[0].set_title(scene.name, loc="left", fontsize=10, fontweight="bold", pad=9)
             for column, axes in enumerate(row):
                 axes.grid(color=GRID, lw=0.6)
                 axes.set_axisbelow(True)
                 draw(axes, scene, column)
+                axes.yaxis.labelpad = 7
         handles: dict[str, Any] = {}
         for axes in grid.flat:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
+        rows = 0
         if handles:
-            figure.legend(
-                list(handles.values()),
-                list(handles),
-                loc="outside upper center",
-                ncols=max(1, min(3, len(handles), int(_WIDTH / _label_width(handles)))),
-                frameon=False,
-                fontsize=9,
-            )
+            columns = max(1, min(3, len(handles), int(_WIDTH / _label_width(handles))))
+            rows = math.ceil(len(handles) / columns)
+            style = {"ncols": columns, "frameon": False, "fontsize": 9}
+            names = list(handles)
+            figure.legend(list(handles.values()), names, loc="outside upper center", **style)
+        # Long names stand one below another, and must not press the panels together.
+        figure.set_size_inches(_WIDTH, 0.3 + _LEGEND_ROW * rows + _ROW * len(scenes))
     return figure
 
 

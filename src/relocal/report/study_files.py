@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from relocal.report.study_latex import study_to_latex
 from relocal.report.study_page import study_to_html
 from relocal.report.study_pictures import study_pictures
-from relocal.report.study_texts import study_to_latex, study_to_markdown
+from relocal.report.study_texts import study_to_markdown
 from relocal.scene.files import write_bytes, write_text
 from relocal.studies.contrasts import comparisons
 from relocal.studies.results import Study

@@ -1,6 +1,7 @@
 """Numbers of a study: medians over seeds, ratios to the oracle, and comparisons as texts."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -72,6 +73,16 @@ def lacking(study: Study, name: str) -> list[str]:
     return [s.name for s in study.scenes.values() if name not in {*s.methods, *s.baselines}]
 
 
+def validation_score(study: Study, name: str) -> float | None:
+    """The product of the median errors on validation, geometric mean over scenes.
+
+    None where a scene lacks it.
+    """
+    rows = [scene.methods.get(name) for scene in study.scenes.values()]
+    scores = [row.validation for row in rows if row is not None and row.validation is not None]
+    return geometric_mean(scores) if 0 < len(scores) == len(study.scenes) else None
+
+
 def comparison_of(
     found: Iterable[Comparison], a: str, b: str, quantity: Quantity
 ) -> Comparison | None:
@@ -117,6 +128,12 @@ def number(value: float | None, digits: int) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.{digits}f}" if math.isfinite(value) else "∞"
+
+
+def short_numbers(setting: str) -> str:
+    """A loss's setting whose broken numbers have four significant digits."""
+    broken = r"(?<==)-?\d+\.\d+(?:e[+-]?\d+)?(?=/|$)"
+    return re.sub(broken, lambda found: f"{float(found[0]):.4g}", setting)
 
 
 def probability(value: float | None) -> str:

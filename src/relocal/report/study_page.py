@@ -13,19 +13,24 @@ from relocal.report.elements import (
     section,
     table,
 )
-from relocal.report.making import flat
 from relocal.report.study_pictures import Picture
 from relocal.report.study_tables import (
     Cell,
     Table,
     cells_table,
-    contrasts_table,
-    leave_one_out_table,
+    comparison_tables,
     main_tables,
-    overall_table,
-    pooled_table,
 )
-from relocal.report.study_words import HONEST, LEGEND, VERDICTS, answers, gaps, making, standing
+from relocal.report.study_words import (
+    HONEST,
+    LEGEND,
+    VERDICTS,
+    answers,
+    gaps,
+    making,
+    standing,
+    training_options,
+)
 from relocal.studies.contrasts import Comparison
 from relocal.studies.results import Study
 
@@ -55,31 +60,29 @@ def study_to_html(
 
 def _answers(study: Study, found: Sequence[Comparison]) -> str:
     said = (f"<p><strong>{marked(answer)}</strong></p>" for answer in answers(study, found))
-    missing = "".join(f"<li>{escape(gap)}</li>\n" for gap in gaps(study))
-    return section(
-        "Answer",
-        *said,
-        f'<ul class="remarks">\n{missing}</ul>' if missing else "",
-        f'<p class="note">{escape(HONEST)}</p>',
-    )
+    return section("Answer", *said, f'<p class="note">{escape(HONEST)}</p>')
 
 
 def _results(study: Study, found: Sequence[Comparison]) -> str:
     tables = [_sortable(part) for part in main_tables(study, found)]
-    return section("Results", *tables, f'<p class="note">{marked(LEGEND)}</p>')
+    missing = "".join(f"<li>{escape(gap)}</li>\n" for gap in gaps(study))
+    return section(
+        "Results",
+        *tables,
+        f'<ul class="remarks">\n{missing}</ul>' if missing else "",
+        f'<p class="note">{marked(LEGEND)}</p>',
+    )
 
 
 def _comparisons(study: Study, found: Sequence[Comparison]) -> str:
-    tables = [pooled_table(study), overall_table(found), contrasts_table(found)]
-    tables.append(leave_one_out_table(found))
-    shown = [_sortable(part) for part in tables if part.rows]
+    shown = [_sortable(part) for part in comparison_tables(study, found)]
     if not shown:
         return ""
     return section("Comparisons", *shown, f'<p class="note">{marked(VERDICTS)}</p>')
 
 
 def _making(study: Study) -> str:
-    options = [[key, value] for key, value in flat(study.base.to_json())]
+    options = [[name, value] for name, value in training_options(study)]
     return section(
         "How it was made",
         definitions(making(study)),
@@ -94,7 +97,8 @@ def _sortable(content: Table) -> str:
     numeric = [any(row[k].value is not None for row in content.rows) for k in columns]
     rows = ("".join(_cell(row[k], numeric[k], k == 0) for k in columns) for row in content.rows)
     caption = f"{content.caption}; press a header to sort"
-    return grid(caption, button_heads(content.head), rows, "images study")
+    note = f'\n<p class="note">{marked(content.note)}</p>' if content.note else ""
+    return grid(caption, button_heads(content.head), rows, "images study") + note
 
 
 def _cell(cell: Cell, numeric: bool, names_row: bool) -> str:

@@ -8,8 +8,6 @@ from html import escape
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-
 from relocal.report.figures import drawing
 from relocal.report.forest import FOREST, draw_forest, drawn_comparisons
 from relocal.report.panels import STYLE, inline_svg
@@ -30,8 +28,9 @@ from relocal.report.study_numbers import (
     middle,
     number,
     overall,
+    validation_score,
 )
-from relocal.report.surfaces import SURFACES, loss_surfaces
+from relocal.report.surfaces import SURFACES, every_surface, left_out, loss_surfaces
 from relocal.scene.scene import some
 from relocal.studies.contrasts import TWIN, Comparison, reference_of, twin_of
 from relocal.studies.results import Study
@@ -129,20 +128,24 @@ def _forest_picture(compared: Sequence[Comparison], left_out: int) -> Picture:
 
 
 def surfaces_picture() -> Picture:
-    """The loss surfaces."""
+    """The loss surfaces of the package, and of such losses from outside as can be drawn alone."""
+    surfaces = every_surface()
+    missing = left_out(surfaces)
+    note = f" Left out, since they cannot be asked alone: {some(missing)}." if missing else ""
     return Picture(
         SURFACES,
         "How a joint error is scored",
         "Each loss over a sideways shift and a turn to the side (yaw), away from the label at the "
         "cross. Contours enclose 10, 20, ... 90 % of the errors shown, so that shapes compare and "
         "units do not matter. On the dashed line the point straight ahead, at the scene's depth d, "
-        "stays where it was in the picture: coupled terms have a valley there, and their decoupled "
-        "twins have none. Terms without such a valley couple the errors in another way. Base "
-        "losses that judge what the picture shows have one, too.",
-        "Contour maps of every loss over sideways shift and yaw. Coupled terms are small along a "
+        "stays where it was in the picture; it is drawn for the coupled terms that have a valley "
+        "there, where a turn makes up for a shift. Their decoupled twins have none; terms without "
+        "the line couple the errors in another way. Base losses that judge what the picture shows "
+        f"have such a valley, too.{note}",
+        "Contour maps of losses over sideways shift and yaw. Most coupled terms are small along a "
         "slanted valley where the two errors compensate each other; decoupled twins are "
         "symmetric about both axes",
-        loss_surfaces(),
+        loss_surfaces(surfaces),
         filled=True,
     )
 
@@ -175,10 +178,8 @@ def looks_of(study: Study, found: Sequence[Comparison]) -> dict[str, Look]:
 
 def _validation(study: Study, name: str) -> tuple[bool, float]:
     """Puts methods in order: the best on validation first, those that lack a scene last."""
-    scores = [m.validation for s in study.scenes.values() if (m := s.methods.get(name)) is not None]
-    known = [score for score in scores if score is not None]
-    whole = len(known) == len(study.scenes)
-    return not whole, float(np.mean(np.log(known))) if whole else 0.0
+    score = validation_score(study, name)
+    return score is None, score or 0.0
 
 
 def _medians(study: Study) -> str:

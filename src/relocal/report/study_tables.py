@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relocal.report.study_numbers import (
     QUANTITIES,
@@ -15,13 +15,24 @@ from relocal.report.study_numbers import (
     number,
     overall,
     probability,
+    short_numbers,
     signed,
     where,
 )
-from relocal.report.study_words import answers, extent, gaps, making, standing
+from relocal.report.study_words import (
+    CELLS,
+    TWO_MEANS,
+    WITNESSES,
+    answers,
+    extent,
+    gaps,
+    kinds,
+    making,
+    standing,
+)
 from relocal.report.tables import aligned
 from relocal.studies.contrasts import Comparison, comparisons, pooled_twins, reference_of
-from relocal.studies.results import SceneErrors, Study
+from relocal.studies.results import MethodErrors, SceneErrors, Study
 from relocal.studies.statistics import Combined, Contrast, Effect, Quantity
 
 
@@ -41,6 +52,8 @@ class Table:
     caption: str
     head: list[str]
     rows: list[list[Cell]]
+    note: str = ""
+    """What its words mean, in Markdown."""
 
     def texts(self) -> list[list[str]]:
         """The head, and the rows as texts."""
@@ -53,7 +66,9 @@ def scene_table(study: Study, scene: SceneErrors, found: Sequence[Comparison]) -
     rows = [[Cell(name), *_middles(scene, name), Cell(""), Cell("")] for name in scene.baselines]
     for name in method_names(study):
         if name not in scene.methods:
-            rows.append([Cell(name), *[Cell("–", math.nan)] * 3, Cell("not whole"), Cell("")])
+            rows.append(
+                [Cell(name), *[Cell("–", math.nan)] * 3, Cell("failed, see below"), Cell("")]
+            )
             continue
         verdicts = [_against(found, name, reference, q, scene.name) for q in QUANTITIES]
         rows.append([Cell(name), *_middles(scene, name), *verdicts])
@@ -121,7 +136,7 @@ def overall_table(found: Sequence[Comparison]) -> Table:
     """Every comparison as a whole; those with the reference stand in the other tables, too."""
     rows = [[*_pair(c), Cell(where(c)), *_effect(overall(c))] for c in found]
     head = ["a against b", "kind", "of", "where", "change", "p", "p, Holm", "verdict"]
-    return Table("All comparisons as a whole", head, rows)
+    return Table("All comparisons as a whole", head, rows, kinds(found))
 
 
 def pooled_table(study: Study) -> Table:
@@ -148,7 +163,7 @@ def contrasts_table(found: Sequence[Comparison]) -> Table:
     ]
     head = ["a against b", "kind", "of", "scene", "change", "p", "p, Holm", "verdict"]
     witnesses = ["lag-1 correlation", "blocks", "seeds"]
-    return Table("All comparisons, scene by scene", [*head, *witnesses], rows)
+    return Table("All comparisons, scene by scene", [*head, *witnesses], rows, WITNESSES)
 
 
 def leave_one_out_table(found: Sequence[Comparison]) -> Table:
@@ -197,7 +212,7 @@ def cells_table(study: Study) -> Table:
         [
             Cell(name),
             Cell(scene.name),
-            Cell("; ".join(f"{fold}: {text}" for fold, text in m.tuned.items()) or "–"),
+            Cell(_chosen(m)),
             Cell(number(m.validation, 4), math.nan if m.validation is None else m.validation),
             Cell(number(m.seconds, 1), m.seconds),
             Cell(number(m.images_per_s, 0), m.images_per_s),
@@ -207,13 +222,29 @@ def cells_table(study: Study) -> Table:
         if (m := scene.methods.get(name)) is not None
     ]
     head = ["method", "scene", "chosen setting, by fold", "validation", "s a cell", "images/s"]
-    return Table("Chosen settings and times", head, rows)
+    return Table("Chosen settings and times", head, rows, CELLS)
+
+
+def _chosen(method: MethodErrors) -> str:
+    """The settings that validation chose, by fold."""
+    texts = (f"{fold}: {short_numbers(text)}" for fold, text in method.tuned.items())
+    return "; ".join(texts) or "–"
 
 
 def main_tables(study: Study, found: Sequence[Comparison]) -> list[Table]:
     """A table a scene, and one over scenes where there are several."""
     tables = [scene_table(study, scene, found) for scene in study.scenes.values()]
     return [*tables, scenes_table(study, found)] if len(tables) > 1 else tables
+
+
+def comparison_tables(study: Study, found: Sequence[Comparison]) -> list[Table]:
+    """The tables of comparisons that have rows; one scene says all that there is as a whole."""
+    overall, by_scene = overall_table(found), contrasts_table(found)
+    several = [overall, by_scene]
+    if len(study.scenes) == 1:
+        several = [replace(by_scene, note=f"{overall.note} {by_scene.note}")]
+    tables = [pooled_table(study), *several, leave_one_out_table(found)]
+    return [table for table in tables if table.rows]
 
 
 def study_table(study: Study) -> str:
@@ -230,10 +261,11 @@ def study_table(study: Study) -> str:
         lines += [pooled.caption, *_indented(pooled), ""]
     apart = overall_table([c for c in found if c.kind != "reference"])
     if apart.rows:
-        lines += ["Primary contrast, decoupled twins, best uncoupled loss", *_indented(apart), ""]
-    lines += ["Medians: mean over seeds ± standard deviation between seeds; 95 % intervals.", ""]
+        lines += ["Other comparisons", *_indented(apart), f"  {apart.note}".replace("*", ""), ""]
     lines += [f"{term}: {text}" for term, text in making(study)]
-    return "\n".join([*lines, *gaps(study)]).replace("`", "")
+    medians = "Medians: mean over seeds ± standard deviation between seeds; 95 % intervals."
+    lines += [*gaps(study), "", f"{medians} {TWO_MEANS}"]
+    return "\n".join(lines).replace("`", "")
 
 
 def _indented(table: Table) -> list[str]:

@@ -1,8 +1,8 @@
 """Words of a study: the answer in a sentence, what may be said of coupling, how it was made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from relocal.report.making import environment_facts
+from relocal.report.making import environment_facts, flat
 from relocal.report.study_numbers import (
     QUANTITIES,
     change,
@@ -10,6 +10,7 @@ from relocal.report.study_numbers import (
     lacking,
     method_names,
     overall,
+    validation_score,
     where,
 )
 from relocal.scene.scene import some
@@ -30,12 +31,21 @@ HONEST = (
     "that text states: a term that combines both errors, is added to the default loss, and is "
     "chosen by experiment."
 )
+BASELINES = (
+    "*Mean pose* (of the training images), *oracle nearest* (the training pose nearest to the true "
+    "one; it looks at no image) and *retrieval* (the pose of the training image that looks most "
+    "alike) need no training."
+)
+TWO_MEANS = (
+    "A median is over all images, a change is a mean over blocks of log ratios, in which every "
+    "block counts alike: so a method's median may be lower although its change is positive."
+)
 LEGEND = (
     "*Median*: mean over seeds of the median over images, ± the standard deviation between seeds. "
-    "*÷ oracle*: that median over the median of the oracle nearest pose (the training pose nearest "
-    "to the true one; it looks at no image), position / rotation. *Mean pose*, *oracle nearest* "
-    "and *retrieval* need no training. *Against*: change of the error with its 95 % interval, and "
-    "the verdict; negative is better. A failure is an infinite error."
+    "*÷ oracle*: that median over the median of the oracle nearest pose, position / rotation. "
+    f"{BASELINES} *Against*: change of the error with its 95 % interval, and the verdict; negative "
+    f"is better. {TWO_MEANS} A failure is an infinite error. After a scene's name stands its "
+    "*regime*: how far its images are from the training images."
 )
 VERDICTS = (
     "An interval is of the mean over blocks of the log ratio of block medians, and counts "
@@ -44,6 +54,27 @@ VERDICTS = (
     "shown* although the interval leaves zero out. Scenes of different units are never averaged: "
     "over scenes there are only ratios."
 )
+_KINDS = {
+    "primary": "the contrast that was fixed beforehand",
+    "reference": "against the method that all are compared with",
+    "base": "a coupled loss against the same loss without the term",
+    "twin": "a coupled loss against the same loss with its term decoupled",
+    "best uncoupled": "a coupled loss against the best method without a coupled term",
+    "all bases": "a coupled term against its twin, over all losses that have both",
+}
+WITNESSES = (
+    "*Lag-1 correlation*: between the log ratios of neighbouring blocks; near zero where blocks "
+    "are independent witnesses."
+)
+CELLS = (
+    "*Validation*: product of the median position and rotation error on validation blocks (seed "
+    "0), geometric mean over folds; lower is better. *s a cell*: median time of one training (one "
+    "fold, one seed), in seconds. *Images/s*: median speed of training."
+)
+_FOLDS = {
+    "own": "the one that each scene was imported with",
+    "all": "all, so that every block is tested once",
+}
 _DEPTHS: dict[Depth, str] = {
     "head": "the regressor alone, on cached features",
     "tail": "all but the stem of the backbone",
@@ -54,14 +85,33 @@ _DEPTHS: dict[Depth, str] = {
 def standing(study: Study) -> str:
     """Which images the numbers are of: validation, or the test set and how often it was read."""
     if not study.config.final:
-        return (
-            "These are validation numbers: the images are blocks of the training set, on which "
-            "settings were chosen, too; no test image was read (--final reads them)."
-        )
+        read = images_read(study).removesuffix(".")
+        return f"{read}; no test image was read (--final reads them)."
     count = len(study.looks)
     times = "once" if count == 1 else f"{count} times"
     when = f": {'; '.join(study.looks)}" if count else ""
-    return f"These are test numbers. The test images were read {times}{when}."
+    return f"{images_read(study)} The test images were read {times}{when}."
+
+
+def images_read(study: Study) -> str:
+    """Which images the numbers are of, in a sentence."""
+    if study.config.final:
+        return "These are test numbers."
+    return (
+        "These are validation numbers: the images are blocks of the training set, on which "
+        "settings were chosen, too."
+    )
+
+
+def kinds(found: Iterable[Comparison]) -> str:
+    """What the kinds of these comparisons mean, in Markdown."""
+    words = [f"*{kind}*: {kind_in_words(kind)}" for kind in dict.fromkeys(c.kind for c in found)]
+    return f"Kinds. {'; '.join(words)}." if words else ""
+
+
+def kind_in_words(kind: str) -> str:
+    """What a comparison of this kind asks."""
+    return _KINDS.get(kind, kind)
 
 
 def answers(study: Study, found: Sequence[Comparison]) -> list[str]:
@@ -137,16 +187,39 @@ def _place(found: Sequence[Comparison], a: str, quantity: Quantity) -> str:
 def settings(study: Study) -> list[tuple[str, str]]:
     """What was chosen before anything was trained: a term and its Markdown each."""
     config = study.config
-    tuned = "nothing" if config.tune == 1 else f"up to {config.tune} settings of each loss"
+    tuned = (
+        "nothing was tuned"
+        if config.tune == 1
+        else f"up to {config.tune} settings of each loss, tried on validation blocks with one seed"
+    )
     return [
         ("Trained", f"{_DEPTHS[config.train]} ({config.train})"),
         ("Seeds", f"{config.seeds} for each method, scene and fold"),
-        ("Folds", config.folds),
-        ("Tuning", f"{tuned}, tried on validation blocks with one seed"),
+        ("Folds", _FOLDS.get(config.folds, f"numbers {config.folds}")),
+        ("Tuning", tuned),
         ("Primary contrast", config.primary or "none was fixed"),
         ("Reference", f"`{reference_of(study)}`"),
-        ("Best uncoupled", f"`{best_uncoupled(study) or 'none'}`"),
+        ("Best uncoupled", _best(study)),
     ]
+
+
+def _best(study: Study) -> str:
+    """The best uncoupled method, its score, and the rule that chose it."""
+    name = best_uncoupled(study)
+    score = None if name is None else validation_score(study, name)
+    if score is None:
+        return "none: no uncoupled method was validated in every scene"
+    return (
+        f"`{name}`, with {score:.4g}: the least product of the median position and rotation error "
+        "on validation blocks (seed 0), geometric mean over folds and scenes, of all methods "
+        "without a coupled term, twins included"
+    )
+
+
+def training_options(study: Study) -> list[tuple[str, str]]:
+    """The options of training that methods have in common: each sets its own loss."""
+    options = flat(study.base.to_json())
+    return [(name, value) for name, value in options if not name.startswith("loss.")]
 
 
 def extent(scene: SceneErrors) -> str:

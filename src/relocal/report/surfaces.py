@@ -1,12 +1,14 @@
 """Loss surfaces: how each loss scores a joint error, a sideways shift with a yaw.
 
 Moving the camera sideways and turning it change the picture alike. A loss that adds the two errors
-is symmetric about both axes of these maps; a coupled term has a valley, along which the shift and
-the yaw compensate each other.
+is symmetric about both axes of these maps; most coupled terms have a valley, along which the shift
+and the yaw compensate each other.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from relocal.errors import InputError
 from relocal.losses import COUPLED, LOSSES
 from relocal.pose import ROTATIONS, Pose
 from relocal.report.figures import drawing
+from relocal.studies.contrasts import TWIN
 from relocal.types import Prediction, Target
 
 SURFACES = "surfaces.png"
@@ -28,6 +31,11 @@ SHIFT = DEPTH / 2
 SIDE = 61  # errors along each axis; odd, so that the label is one of them
 POINTS = 100
 
+# What a loss from outside raises that is broken, or needs what is not here.
+_FAULTS = (
+    *(InputError, ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
+    *(NameError, OSError, RuntimeError, TypeError, ValueError),
+)
 _COLUMNS = 4
 _SHARES = np.linspace(0.1, 0.9, 9)
 _LABEL = "#c23b00"
@@ -40,8 +48,8 @@ class Surface:
     name: str
     value: Float[np.ndarray, "yaw shift"]
     """Above the value at the label."""
-    coupled: bool = False
-    """Whether errors may compensate each other in it."""
+    valley: bool = False
+    """Whether it is a coupled term in which a shift makes up for a turn."""
 
 
 def error_axes() -> tuple[Float[np.ndarray, " side"], Float[np.ndarray, " side"]]:
@@ -49,24 +57,49 @@ def error_axes() -> tuple[Float[np.ndarray, " side"], Float[np.ndarray, " side"]
     return np.linspace(-SHIFT, SHIFT, SIDE), np.linspace(-YAW_DEG, YAW_DEG, SIDE)
 
 
-def every_surface() -> tuple[list[Surface], list[Surface]]:
-    """The surfaces of all base losses, and of all coupled terms, each before its twin.
+Surfaces = tuple[list[Surface], list[Surface]]
+"""Those of base losses, and those of coupled terms and their twins."""
 
-    A loss from outside that cannot be asked here, since it needs something else, has only NaN.
+
+def every_surface() -> Surfaces:
+    """The surfaces of base losses, and of coupled terms, each before its twin.
+
+    One from outside the package is left out where it cannot be built without arguments, or gives no
+    finite value for each error.
     """
-    bases = [_surface(name, LOSSES[name]()) for name in LOSSES]
+    bases = [_surface(name, LOSSES[name]) for name in LOSSES]
     terms: list[Surface] = []
     for name, term in COUPLED.items():
-        terms.append(_surface(name, term(), coupled=True))
-        terms.append(_surface(f"twin:{name}", term(twin=True)))
-    return bases, terms
+        coupled = _surface(name, term, coupled=True)
+        twin = _surface(f"{TWIN}{name}", partial(term, twin=True))
+        if coupled is not None and twin is not None:  # each stands beside the other
+            terms += [coupled, twin]
+    return [surface for surface in bases if surface is not None], terms
 
 
-def _surface(name: str, loss: nn.Module, coupled: bool = False) -> Surface:
+def left_out(surfaces: Surfaces) -> list[str]:
+    """The losses, terms and twins that have no surface among these."""
+    drawn = [surface.name for part in surfaces for surface in part]
+    twins = [f"{TWIN}{term}" for term in COUPLED]
+    return [name for name in (*LOSSES, *COUPLED, *twins) if name not in drawn]
+
+
+def _surface(name: str, factory: Callable[..., nn.Module], coupled: bool = False) -> Surface | None:
     try:
-        return Surface(name, loss_surface(loss), coupled)
-    except InputError:
-        return Surface(name, np.full((SIDE, SIDE), np.nan), coupled)
+        value = loss_surface(factory())
+    except _FAULTS:
+        return None
+    if not np.isfinite(value).all():
+        return None
+    return Surface(name, value, coupled and _has_valley(value))
+
+
+def _has_valley(value: Float[np.ndarray, "yaw shift"]) -> bool:
+    """Whether a turn costs less with the shift that keeps the point straight ahead in its place."""
+    shift, yaw = error_axes()
+    rows = (SIDE // 10, SIDE - 1 - SIDE // 10)  # turned far to the left and to the right
+    places = [int(np.abs(shift + DEPTH * np.tan(np.deg2rad(yaw[row]))).argmin()) for row in rows]
+    return all(value[row, k] < value[row, SIDE // 2] for row, k in zip(rows, places, strict=True))
 
 
 @torch.no_grad()
@@ -88,7 +121,11 @@ def loss_surface(loss: nn.Module) -> Float[np.ndarray, "yaw shift"]:
     parameters = ROTATIONS[rotation].encode(quaternion)
     log_var = torch.zeros(len(position), 2, dtype=torch.float64)
     prediction = Prediction(position, parameters, rotation, log_var)
-    value = loss.double()(prediction, _target(len(position)), 1.0).reshape(SIDE, SIDE)
+    value = loss.double()(prediction, _target(len(position)), 1.0)
+    if value.shape != (len(position),):
+        shape = tuple(value.shape)
+        raise InputError(f"{type(loss).__name__}: give one value a sample, (B,), not {shape}.")
+    value = value.reshape(SIDE, SIDE)
     return (value - value[SIDE // 2, SIDE // 2]).numpy()
 
 
@@ -109,26 +146,29 @@ def _target(count: int) -> Target:
     )
 
 
-def loss_surfaces() -> Any:
-    """Draws every loss and coupled term, each coupled one beside its twin.
+def loss_surfaces(surfaces: Surfaces | None = None) -> Any:
+    """Draws base losses and coupled terms, each coupled one beside its twin.
 
     Every map has the same rule for its contours: they enclose 10, 20, ... 90 % of the errors shown,
     so that only the shape of a loss is seen, not its unit or power.
+
+    Args:
+        surfaces: What to draw; None draws ``every_surface``.
 
     Returns:
         A matplotlib Figure.
     """
     from matplotlib.figure import Figure
 
-    bases, terms = every_surface()
+    bases, terms = surfaces or every_surface()
     heights = [math.ceil(len(part) / _COLUMNS) for part in (bases, terms)]
     with drawing(**{"font.size": 9}):
         figure = Figure(figsize=(8.6, 0.9 + 2.05 * sum(heights)), layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=heights, hspace=0.02)
         titles = ("Base losses", "Coupled terms, each beside its decoupled twin")
-        for part, surfaces, rows, title in zip(parts, (bases, terms), heights, titles, strict=True):
+        for part, drawn, rows, title in zip(parts, (bases, terms), heights, titles, strict=True):
             part.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
-            _draw_part(part, surfaces, rows)
+            _draw_part(part, drawn, rows)
     return figure
 
 
@@ -151,15 +191,12 @@ def _draw_surface(axes: Any, surface: Surface) -> None:
     axes.set_title(surface.name, fontsize=9)
     axes.set_xticks([-0.5, 0, 0.5])
     axes.set_yticks([-20, 0, 20])
-    if not np.isfinite(surface.value).all():
-        axes.text(0, 0, "cannot be drawn", ha="center", va="center", fontsize=8)
-        return
     levels = np.unique(np.quantile(surface.value, _SHARES))
     if len(levels) > 1:
         shift, style = shift / DEPTH, {"levels": levels}
         axes.contourf(shift, yaw, surface.value, cmap="cividis", extend="both", **style)
         axes.contour(shift, yaw, surface.value, colors="white", linewidths=0.5, **style)
-    if surface.coupled:
+    if surface.valley:
         # Where the point at depth d straight ahead stays where it was in the picture.
         axes.plot(-np.tan(np.deg2rad(yaw)), yaw, color=_LABEL, lw=1.2, ls=(0, (4, 3)))
         axes.set_xlim(shift[0], shift[-1])
