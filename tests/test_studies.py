@@ -24,7 +24,7 @@ from relocal.pose import safe_norm
 from relocal.scene import Scene, apply_split, load_scene, save_scene
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.cells import Cell, run_cell
-from relocal.studies.contrasts import twin_of
+from relocal.studies.contrasts import base_of, twin_of
 from relocal.studies.folds import (
     Fold,
     asked_images,
@@ -153,6 +153,7 @@ def test_every_loss_has_the_same_budget() -> None:
 
 def test_a_twin_has_every_term_decoupled() -> None:
     assert twin_of("posenet+frustum/form=squared") == "posenet+twin:frustum/form=squared"
+    assert base_of("posenet+twin:frustum+points/beta=2/form=squared") == "posenet/beta=2"
     assert twin_of("posenet+twin:frustum+points") == "posenet+twin:frustum+twin:points"
 
 

@@ -84,13 +84,14 @@ _DEPTHS: dict[Depth, str] = {
 
 def standing(study: Study) -> str:
     """Which images the numbers are of: validation, or the test set and how often it was read."""
-    if not study.config.final:
+    count = len(study.looks)
+    if not study.config.final and not count:
         read = images_read(study).removesuffix(".")
         return f"{read}; no test image was read (--final reads them)."
-    count = len(study.looks)
     times = "once" if count == 1 else f"{count} times"
+    before = "" if study.config.final else " before"
     when = f": {'; '.join(study.looks)}" if count else ""
-    return f"{images_read(study)} The test images were read {times}{when}."
+    return f"{images_read(study)} The test images were read {times}{before}{when}."
 
 
 def images_read(study: Study) -> str:

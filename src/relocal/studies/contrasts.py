@@ -22,8 +22,9 @@ from relocal.studies.statistics import (
 
 REFERENCE = "default"
 TWIN = "twin:"
+TERM_OPTIONS = ("gamma", "gamma_schedule", "form", "depth_of", "rays")
 
-Kind = Literal["reference", "twin", "best uncoupled", "primary", "all bases"]
+Kind = Literal["reference", "base", "twin", "best uncoupled", "primary", "all bases"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Comparison:
     """Method a against b, in one quantity: scene by scene, and over all scenes."""
 
     kind: Kind
-    """Against the reference (the paper's comparison), or against the twin or the best uncoupled
-    loss, which alone may be called an effect of coupling; or a term against its twin, over all
-    bases that stand with both."""
+    """Against the reference (the paper's comparison), or the same loss without its terms; against
+    the twin or the best uncoupled loss, which alone may be called an effect of coupling; or a term
+    against its twin, over all bases that stand with both."""
     a: str
     b: str
     quantity: Quantity
@@ -45,8 +46,8 @@ def comparisons(study: Study) -> list[Comparison]:
     """All comparisons of a study: the primary one first, the others adjusted for their number.
 
     Every method is compared with ``default``, or the first where that is not there; every coupled
-    one with its decoupled twin, and with the uncoupled method that was best on validation. A
-    scene in which one of the two lacks cells takes no part.
+    one with the same loss without its terms, with its decoupled twin, and with the uncoupled method
+    that was best on validation. A scene in which one of the two lacks cells takes no part.
     """
     methods = {method.text: method for method in study.config.methods()}
     primary = study.config.primary_pair()
@@ -68,10 +69,12 @@ def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str,
     for text, method in methods.items():
         if not is_coupled(method):
             continue
-        twin = twin_of(text)
+        base, twin = base_of(text), twin_of(text)
+        if base in methods and base != reference:
+            pairs.append(("base", text, base))
         if twin in methods:
             pairs.append(("twin", text, twin))
-        if best is not None and best not in (reference, twin):
+        if best is not None and best not in (reference, base, twin):
             pairs.append(("best uncoupled", text, best))
     return pairs
 
@@ -124,6 +127,13 @@ def reference_of(study: Study) -> str:
 def is_coupled(method: Method) -> bool:
     """Whether the loss has a coupled term that is no twin."""
     return any(term in COUPLED for term in method.loss.name.split("+")[1:])
+
+
+def base_of(text: str) -> str:
+    """The same method without its coupled terms, and without what only these take."""
+    name, *options = text.split("/")
+    kept = [option for option in options if option.partition("=")[0] not in TERM_OPTIONS]
+    return "/".join([name.split("+")[0], *kept])
 
 
 def twin_of(text: str) -> str:
