@@ -181,3 +181,33 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(fetching, "BACKOFF_S", 0.0)
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def base() -> Any:
+    """How studies train in tests: a head on features of small photos, a second a cell."""
+    from dataclasses import replace
+
+    from relocal.models import PoseNetConfig
+    from relocal.studies.methods import DEPTHS
+    from relocal.training import ViewConfig
+
+    return replace(
+        DEPTHS["head"],
+        model=PoseNetConfig(width=32, pool="average"),
+        view=ViewConfig(input_px=64, kept=2),
+        epochs=2,
+        batch_size=8,
+        precision="32-true",
+        accelerator="cpu",
+    )
+
+
+@pytest.fixture(scope="session")
+def blocks_scene(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny room in blocks of three frames, every fourth of which is test."""
+    from relocal.scene import apply_split, save_scene
+
+    out = tmp_path_factory.mktemp("scenes") / "blocks"
+    save_scene(apply_split(tiny_scene, "blocks:3/4/1", 3), out)
+    return out

@@ -15,13 +15,16 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from relocal import cli
+from relocal.backbones import BackboneConfig
 from relocal.errors import InputError
 from relocal.losses import LossConfig
+from relocal.models import PoseNetConfig
 from relocal.scene import Scene
-from relocal.training import TrainConfig, ViewConfig, load_run, run, train
-from relocal.training.run import locked
+from relocal.training import TrainConfig, ViewConfig, load_run, loop, run, train
+from relocal.training.run import build_model, channels_last, locked
 
 WEIGHTS = "weights.safetensors"
 
@@ -217,3 +220,23 @@ def test_depth_of_wrong_poses_is_refused(
     far_away = replace(tiny_scene.points, xyz=tiny_scene.points.xyz + 1e3)
     with pytest.raises(InputError, match=r"lie behind the cameras .* poses are probably wrong"):
         train(replace(tiny_scene, points=far_away), tmp_path / "run", tiny_config)
+
+
+def test_fused_steps_are_plain_adamw_on_weights_that_lie_channels_last() -> None:
+    config = TrainConfig(backbone=BackboneConfig(weights="none"))
+    config = replace(config, model=PoseNetConfig(pool="average", width=8))
+    ends: list[list[Tensor]] = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = channels_last(build_model(config)).train()
+        optimizer = loop.build_optimizer(model, nn.Identity(), config)
+        for group in optimizer.param_groups:
+            assert group["fused"]
+            group["fused"] = fused
+        model(torch.rand(2, 3, 64, 64) * 255).position.sum().backward()
+        for _ in range(3):
+            optimizer.step()
+        ends.append([p.detach().clone() for p in model.parameters()])
+    assert any(not p.is_contiguous() for p in ends[0])
+    for fast, plain in zip(*ends, strict=True):
+        torch.testing.assert_close(fast, plain)

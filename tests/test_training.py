@@ -23,7 +23,7 @@ from relocal.pose import position_error, rotation_error_deg
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig, ViewConfig, load_run, loop, train
 from relocal.training.data import TrainingData, split_validation
-from relocal.training.run import build_model, channels_last
+from relocal.training.run import build_model
 
 WEIGHTS = "weights.safetensors"
 
@@ -84,29 +84,6 @@ def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(
     assert len(seen) == 72
     assert all(sorted(order) == tiny_scene.indices("train").tolist() for order in orders)
     assert orders[0] != orders[1] != orders[2] != orders[0]
-
-
-# --- the optimizer -----------------------------------------------------------------------------
-
-
-def test_fused_steps_are_plain_adamw_on_weights_that_lie_channels_last() -> None:
-    config = TrainConfig(backbone=BackboneConfig(weights="none"))
-    config = replace(config, model=PoseNetConfig(pool="average", width=8))
-    ends: list[list[Tensor]] = []
-    for fused in (True, False):
-        torch.manual_seed(0)
-        model = channels_last(build_model(config)).train()
-        optimizer = loop.build_optimizer(model, nn.Identity(), config)
-        for group in optimizer.param_groups:
-            assert group["fused"]
-            group["fused"] = fused
-        model(torch.rand(2, 3, 64, 64) * 255).position.sum().backward()
-        for _ in range(3):
-            optimizer.step()
-        ends.append([p.detach().clone() for p in model.parameters()])
-    assert any(not p.is_contiguous() for p in ends[0])
-    for fast, plain in zip(*ends, strict=True):
-        torch.testing.assert_close(fast, plain)
 
 
 # --- what is kept ------------------------------------------------------------------------------
