@@ -63,7 +63,10 @@ class Scalar(Loss):
 
 @pytest.mark.parametrize(
     ("loss", "reason"),
-    [(Raising, r"AttributeError: .*positions.*test_studies.py, line"), (Scalar, "one value an")],
+    [
+        (Raising, r"AttributeError: .*positions.*test_study_failures.py, line"),
+        (Scalar, "one value an"),
+    ],
 )
 def test_a_loss_that_is_wrong_fails_its_cell_and_the_others_go_on(
     blocks_scene: Path,
