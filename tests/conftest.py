@@ -211,3 +211,21 @@ def blocks_scene(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("scenes") / "blocks"
     save_scene(apply_split(tiny_scene, "blocks:3/4/1", 3), out)
     return out
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Everything in double precision, but for what a test casts."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def target(double: None) -> Any:
+    """Six labels for losses."""
+    from loss_cases import draw_target
+
+    return draw_target(6)

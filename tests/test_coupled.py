@@ -1,7 +1,6 @@
 """Coupled terms: what they do not see, what their twins take away, and what they are made of."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -32,16 +31,7 @@ every_term = pytest.mark.parametrize("name", TERMS)
 every_coupled = pytest.mark.parametrize("name", COUPLED)
 
 
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def target() -> Target:
-    return draw_target(6)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 # Null sets.

@@ -1,7 +1,6 @@
 """Names and options of losses: what is refused, what a loss needs, and the text form."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import CASES, TERMS, build, draw_quaternions, draw_target, make, moved
+from loss_cases import CASES, TERMS, build, draw_quaternions, make, moved
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -29,17 +28,7 @@ from relocal.losses.config import option_types
 from relocal.pose import ROTATIONS
 from relocal.types import Prediction, Target
 
-
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def target() -> Target:
-    return draw_target(6)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 # What losses need.

@@ -37,16 +37,7 @@ Vector = np.ndarray
 Slow = Callable[[Vector], float]
 
 
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def target() -> Target:
-    return draw_target(6)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def norm(x: Vector) -> float:

@@ -1,7 +1,6 @@
 """Laws of every loss and term; a new entry only needs a slow twin in test_loss_oracles.py."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -53,17 +52,7 @@ L1_IS_NOT_OF_THE_WORLD = {"rotation", "reprojection", "homography"}
 every_case = pytest.mark.parametrize("case", CASES)
 
 
-@pytest.fixture(autouse=True)
-def _double() -> Iterator[None]:
-    """Everything in double precision, but for what a test casts."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture
-def target() -> Target:
-    return draw_target(6)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def lowest(case: str) -> float:
