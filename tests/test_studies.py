@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from safetensors.torch import save_file
 
+from relocal.backbones import BackboneConfig, build_backbone
 from relocal.errors import InputError
 from relocal.losses import LOSSES, LossConfig
 from relocal.losses.uncoupled import Position
+from relocal.report import save_study
 from relocal.scene import Scene, load_scene
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.cells import Cell, run_cell
@@ -232,6 +235,25 @@ def test_cells_of_other_options_are_not_taken(
     study([blocks_scene], tmp_path, config, base)
     with pytest.raises(InputError, match=r"tune-0.json: --epochs was 2, and is 3 now"):
         study([blocks_scene], tmp_path, config, replace(base, epochs=3))
+
+
+def test_weights_are_known_by_the_name_of_their_file(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    config, out = StudyConfig(losses="default", seeds=1, tune=1), tmp_path / "out"
+    for folder in ("here", "there"):
+        file = tmp_path / folder / "weights.safetensors"
+        file.parent.mkdir()
+        save_file(build_backbone(BackboneConfig()).state_dict(), file)
+        mine = replace(base, backbone=BackboneConfig(weights=str(file)))
+        save_study(study(blocks_scene, out, config, mine), out)
+        texts = [f.read_text() for kind in ("json", "md", "html") for f in out.rglob(f"*.{kind}")]
+        assert any("weights.safetensors" in text for text in texts)
+        assert not any(str(tmp_path) in text for text in texts)
+        made = {f: f.stat().st_mtime_ns for f in (out / "cells").rglob("*.json")}
+        if folder == "here":
+            first = made
+    assert made == first
 
 
 def test_a_cell_of_a_loss_without_depth_stays_when_map_points_come(

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -182,7 +182,7 @@ def identity(cell: Cell) -> dict[str, Any]:
     return {
         "scene": cell.scene,
         "method": cell.method,
-        "train": _without_paths(cell.config.to_json()),
+        "train": without_paths(cell.config).to_json(),
         **about,
     }
 
@@ -201,10 +201,10 @@ def data_identity(fold: Fold, validate: bool) -> dict[str, Any]:
     }
 
 
-def _without_paths(train: dict[str, Any]) -> dict[str, Any]:
+def without_paths(config: TrainConfig) -> TrainConfig:
     """Weights by the name of their file: the same study on another machine is the same."""
-    backbone = {**train["backbone"], "weights": Path(train["backbone"]["weights"]).name}
-    return {**train, "backbone": backbone}
+    name = Path(config.backbone.weights).name
+    return replace(config, backbone=replace(config.backbone, weights=name))
 
 
 def run_cells(
