@@ -9,7 +9,7 @@ import numpy as np
 from relocal.report.figures import BASELINE, GRID, drawing
 from relocal.report.panels import STYLE
 from relocal.report.study_numbers import QUANTITIES, comparison_of
-from relocal.studies.contrasts import Comparison
+from relocal.studies.contrasts import FIXED, Comparison
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE, Effect
 
 FOREST = "forest.png"
@@ -21,8 +21,8 @@ _LETTER = 0.072  # inches, of a heading
 
 
 def drawn_comparisons(found: Sequence[Comparison], shown: Collection[str]) -> list[Comparison]:
-    """The comparisons of methods that figures show; the primary one always."""
-    return [c for c in found if c.kind == "primary" or (c.a in shown and c.b in shown)]
+    """The comparisons of methods that figures show; those fixed beforehand always."""
+    return [c for c in found if c.kind in FIXED or (c.a in shown and c.b in shown)]
 
 
 def draw_forest(found: Sequence[Comparison]) -> Any:

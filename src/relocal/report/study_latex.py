@@ -198,9 +198,9 @@ def _contrasts(study: Study, apart: Sequence[Comparison]) -> _LongTable:
         f"Contrasts other than those with {reference_of(study)} alone. {images_read(study)} Only a "
         "coupled loss that is better than both its decoupled twin and the best uncoupled loss "
         f"shows an effect of coupling. Δ: {_CHANGE}. p: two-sided, adjusted after Holm for the "
-        "number of contrasts, but for the primary contrast in position, which was fixed "
-        "beforehand; the verdict goes by it, so that it can be no difference shown although an "
-        "interval leaves zero out."
+        "number of contrasts (those that were fixed beforehand for their own number), but for the "
+        "primary contrast in position; the verdict goes by it, so that it can be no difference "
+        "shown although an interval leaves zero out."
     )
     scene = "l" if several else ""
     columns = f"{_name_column(0.32)}l{scene}rr{_name_column(0.17)}"

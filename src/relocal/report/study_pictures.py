@@ -32,7 +32,7 @@ from relocal.report.study_numbers import (
 )
 from relocal.report.surfaces import SURFACES, every_surface, left_out, loss_surfaces
 from relocal.scene.scene import some
-from relocal.studies.contrasts import TWIN, Comparison, reference_of, twin_of
+from relocal.studies.contrasts import FIXED, TWIN, Comparison, reference_of, twin_of
 from relocal.studies.results import Study
 
 MOST_METHODS = 8
@@ -153,14 +153,14 @@ def surfaces_picture() -> Picture:
 def looks_of(study: Study, found: Sequence[Comparison]) -> dict[str, Look]:
     """The methods that figures show, and how each looks.
 
-    All where they are few; else the reference, the primary contrast, and those that validation
-    puts first. A coupled method and its twin share their colour; the twin is dashed.
+    All where they are few; else the reference, the contrasts fixed beforehand, and those that
+    validation puts first. A coupled method and its twin share their colour; the twin is dashed.
     """
     names = [n for n in method_names(study) if len(lacking(study, n)) < len(study.scenes)]
     reference = reference_of(study)
     if len(names) > MOST_METHODS:
-        primary = [n for c in found if c.kind == "primary" for n in (c.a, c.b)]
-        first = [n for n in (reference, *primary) if n in names]
+        fixed = [n for c in found if c.kind in FIXED for n in (c.a, c.b)]
+        first = [n for n in (reference, *fixed) if n in names]
         ranked = sorted(names, key=lambda name: _validation(study, name))
         chosen = list(dict.fromkeys([*first, *ranked]))[:MOST_METHODS]
         names = [name for name in names if name in chosen]

@@ -51,11 +51,13 @@ VERDICTS = (
     "An interval is of the mean over blocks of the log ratio of block medians, and counts "
     "neighbouring blocks and seeds; over scenes it is that of a random effect. Every verdict but "
     "the primary one goes by its p value adjusted after Holm, so that it can be *no difference "
-    "shown* although the interval leaves zero out. Scenes of different units are never averaged: "
-    "over scenes there are only ratios."
+    "shown* although the interval leaves zero out; contrasts that were fixed beforehand (primary "
+    "in rotation, secondary) are adjusted for their own number, the rest for theirs. Scenes "
+    "of different units are never averaged: over scenes there are only ratios."
 )
 _KINDS = {
     "primary": "the contrast that was fixed beforehand",
+    "secondary": "fixed beforehand, too",
     "reference": "against the method that all are compared with",
     "base": "a coupled loss against the same loss without the term",
     "twin": "a coupled loss against the same loss with its term decoupled",
@@ -188,10 +190,12 @@ def _place(found: Sequence[Comparison], a: str, quantity: Quantity) -> str:
 def settings(study: Study) -> list[tuple[str, str]]:
     """What was chosen before anything was trained: a term and its Markdown each."""
     config = study.config
+    where = "" if config.tune_train is None else f" while training {_DEPTHS[config.tune_train]}"
     tuned = (
         "nothing was tuned"
         if config.tune == 1
         else f"up to {config.tune} settings of each loss, tried on validation blocks with one seed"
+        + where
     )
     return [
         ("Trained", f"{_DEPTHS[config.train]} ({config.train})"),
@@ -199,6 +203,7 @@ def settings(study: Study) -> list[tuple[str, str]]:
         ("Folds", _FOLDS.get(config.folds, f"numbers {config.folds}")),
         ("Tuning", tuned),
         ("Primary contrast", config.primary or "none was fixed"),
+        *([("Secondary contrasts", config.secondary)] if config.secondary else []),
         ("Reference", f"`{reference_of(study)}`"),
         ("Best uncoupled", _best(study)),
     ]

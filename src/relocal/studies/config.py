@@ -25,15 +25,23 @@ class StudyConfig:
     """Folds of each scene's split: own (as imported), all, or numbers such as 0,3."""
     tune: int = MAX_SETTINGS
     """Settings of each loss that are tried on validation blocks, at most 4; 1 tunes nothing."""
+    tune_train: Depth | None = None
+    """What learns while settings are tried; none is what --train says. With head, trying takes
+    seconds, and longer trainings take the setting that was best on frozen features."""
     final: bool = False
     """Train on all training images and read the test images; else validation is reported."""
     primary: str | None = None
     """The contrast that is fixed beforehand, A:B, first against second, in position; all others
     are adjusted for their number."""
+    secondary: str = ""
+    """More contrasts that are fixed beforehand, A:B with commas between. With the primary one in
+    rotation they are a family of their own, which the many others do not weigh on."""
 
     def __post_init__(self) -> None:
         if self.train not in get_args(Depth):
             raise unknown("--train", self.train, get_args(Depth))
+        if self.tune_train not in (None, *get_args(Depth)):
+            raise unknown("--tune-train", self.tune_train, get_args(Depth))
         if not 1 <= self.seeds <= 100:
             raise InputError(f"--seeds: must be 1 to 100, not {self.seeds}.")
         if not 1 <= self.tune <= MAX_SETTINGS:
@@ -56,14 +64,29 @@ class StudyConfig:
         return methods
 
     def primary_pair(self) -> tuple[str, str] | None:
-        """The two methods of ``primary``; a twin's name has the sign between them, too.
+        """The two methods of ``primary``.
 
         Raises:
             InputError: If they are not two of the methods.
         """
-        if self.primary is None:
-            return None
-        methods, text = [method.text for method in self.methods()], self.primary
+        return None if self.primary is None else self._pair("--primary", self.primary)
+
+    def secondary_pairs(self) -> list[tuple[str, str]]:
+        """The methods of each contrast of ``secondary``.
+
+        Raises:
+            InputError: If one does not name two of the methods, or stands there twice.
+        """
+        texts = [text for text in self.secondary.split(",") if text.strip()]
+        pairs = [self._pair("--secondary", text) for text in texts]
+        for i, (a, b) in enumerate(pairs):
+            if (a, b) in [*pairs[:i], self.primary_pair()]:
+                raise InputError(f"--secondary {a}:{b}: is there already.")
+        return pairs
+
+    def _pair(self, option: str, text: str) -> tuple[str, str]:
+        """Two methods with a colon between; a twin's name has one, too."""
+        methods = [method.text for method in self.methods()]
         cuts = [i for i, letter in enumerate(text) if letter == ":"]
         pairs = [(text[:cut].strip(), text[cut + 1 :].strip()) for cut in cuts]
         for a, b in pairs:
@@ -71,5 +94,5 @@ class StudyConfig:
                 return a, b
         for a, b in pairs:
             if (a in methods) != (b in methods):
-                raise unknown(f"--primary {text}", b if a in methods else a, methods)
-        raise InputError(f"--primary {text}: write A:B, two of the methods of --losses.")
+                raise unknown(f"{option} {text}", b if a in methods else a, methods)
+        raise InputError(f"{option} {text}: write A:B, two of the methods of --losses.")

@@ -24,7 +24,11 @@ REFERENCE = "default"
 TWIN = "twin:"
 TERM_OPTIONS = ("gamma", "gamma_schedule", "form", "depth_of", "rays")
 
-Kind = Literal["reference", "base", "twin", "best uncoupled", "primary", "all bases"]
+Kind = Literal["primary", "secondary", "reference", "base", "twin", "best uncoupled", "all bases"]
+
+
+FIXED: tuple[Kind, ...] = ("primary", "secondary")
+"""Kinds of comparisons that are fixed before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class Comparison:
 def comparisons(study: Study) -> list[Comparison]:
     """All comparisons of a study: the primary one first, the others adjusted for their number.
 
+    The primary one in rotation and the secondary ones were fixed beforehand, too: they are adjusted
+    for their own number, and the rest for theirs.
+
     Every method is compared with ``default``, or the first where that is not there; every coupled
     one with the same loss without its terms, with its decoupled twin, and with the uncoupled method
     that was best on validation. A scene in which one of the two lacks cells takes no part.
@@ -52,12 +59,17 @@ def comparisons(study: Study) -> list[Comparison]:
     methods = {method.text: method for method in study.config.methods()}
     primary = study.config.primary_pair()
     pairs: list[tuple[Kind, str, str]] = [("primary", *primary)] if primary else []
-    pairs += [pair for pair in _pairs(study, methods) if primary is None or pair[1:] != primary]
+    for a, b in study.config.secondary_pairs():
+        pairs.append(("secondary", a, b))
+    fixed = [pair[1:] for pair in pairs]
+    pairs += [pair for pair in _pairs(study, methods) if pair[1:] not in fixed]
     quantities: tuple[Quantity, ...] = ("position", "rotation")
     found = [_compare(study, kind, a, b, q) for kind, a, b in pairs for q in quantities]
     found = [comparison for comparison in found if comparison is not None]
     first = [c for c in found if c.kind == "primary" and c.quantity == "position"]
-    return first + _adjusted([c for c in found if c not in first])
+    rest = [c for c in found if c not in first]
+    family = [c for c in rest if c.kind in FIXED]
+    return first + _adjusted(family) + _adjusted([c for c in rest if c.kind not in FIXED])
 
 
 def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str, str]]:

@@ -23,7 +23,7 @@ from relocal.scene import Scene, load_scene
 from relocal.studies.cells import Cell
 from relocal.studies.config import StudyConfig
 from relocal.studies.folds import Fold, fold_scene, folds_of, with_points
-from relocal.studies.methods import Method, method_config, settings
+from relocal.studies.methods import DEPTHS, Method, method_config, settings
 from relocal.training import TrainConfig
 
 Progress = Callable[[int, int, str], None]
@@ -37,6 +37,8 @@ class Plan:
     fold: Fold
     method: Method
     config: TrainConfig
+    tuning: TrainConfig
+    """How a setting is tried: as ``config``, or with less that learns."""
     tries: tuple[LossConfig, ...]
     """Settings to choose from on validation."""
     seeds: int
@@ -44,25 +46,29 @@ class Plan:
 
     def tuning_cells(self) -> list[Cell]:
         """A cell a setting, all with seed 0, asked about validation blocks."""
+        label = "tune" if self.tuning == self.config else f"tune-{self.tuning.freeze}"
         return [
-            self._cell(replace(self.config, loss=loss, validate=True, seed=0), f"tune-{i}")
+            self._cell(replace(self.tuning, loss=loss, validate=True, seed=0), f"{label}-{i}")
             for i, loss in enumerate(self.tries)
         ]
 
     def seed_cells(self, loss: LossConfig) -> list[Cell]:
         """A cell a seed with the setting that was chosen.
 
-        Where validation blocks are asked, tuning has trained the one of seed 0 already.
+        Where validation blocks are asked, tuning may have trained the one of seed 0 already.
         """
         config = replace(self.config, loss=loss, validate=not self.final)
         cells = [self._cell(replace(config, seed=s), f"seed-{s}") for s in range(self.seeds)]
-        if self.final:
+        if not self._trained_while_tuning():
             return cells
         return [self.tuning_cells()[self.tries.index(loss)], *cells[1:]]
 
     def count(self) -> int:
         """How many cells there are."""
-        return len(self.tries) + self.seeds - (not self.final)
+        return len(self.tries) + self.seeds - self._trained_while_tuning()
+
+    def _trained_while_tuning(self) -> bool:
+        return not self.final and self.tuning == self.config
 
     def _cell(self, config: TrainConfig, label: str) -> Cell:
         return Cell(self.scene, self.fold, self.method.text, config, label)
@@ -88,6 +94,7 @@ def make_plans(
     """
     methods = config.methods()
     _check_pairs(methods)
+    tuned = _tuning_base(config, base)
     plans: list[Plan] = []
     for folder in folders:
         name = load_scene(folder).name
@@ -98,11 +105,26 @@ def make_plans(
                 fold = with_points(fold, work, progress)
             scene = fold_scene(fold)
             for method in (m for m in methods if not m.parts):
-                trained = method_config(method, base)
+                trained, tuning = method_config(method, base), method_config(method, tuned)
                 _check(method, trained, scene)
                 tries = tuple(settings(trained.loss, config.tune, method.fixed))
-                plans.append(Plan(name, fold, method, trained, tries, config.seeds, config.final))
+                plans.append(
+                    Plan(name, fold, method, trained, tuning, tries, config.seeds, config.final)
+                )
     return plans
+
+
+def _tuning_base(config: StudyConfig, base: TrainConfig) -> TrainConfig:
+    """How settings are tried: another depth of training keeps the backbone and the machine."""
+    if config.tune_train in (None, config.train):
+        return base
+    return replace(
+        DEPTHS[config.tune_train],
+        backbone=base.backbone,
+        loss=base.loss,
+        precision=base.precision,
+        accelerator=base.accelerator,
+    )
 
 
 def _uses_map(method: Method, base: TrainConfig) -> bool:

@@ -68,6 +68,7 @@ def study(
     base = with_precision(base or DEPTHS[config.train])
     _check_base(base)
     config.primary_pair()
+    config.secondary_pairs()
     scenes = [scenes] if isinstance(scenes, Path | str) else scenes
     # Absolute, because other processes may work in another folder.
     folders = [Path(scene).resolve() for scene in scenes]
@@ -95,7 +96,7 @@ def _study(
         found = {cell: result for cell in cells if (result := finished(cell, out)) is not None}
         rest = [cell for cell in cells if cell not in found]
         if any(not cell.config.validate for cell in rest):
-            _note_look(out, config.primary)
+            _note_look(out, config)
         done = min(total, done + len(found))
         for cell, result in run_cells(rest, out, **how):
             done += 1
@@ -152,9 +153,11 @@ def _alone(out: Path) -> Generator[None]:
         raise InputError(f"--out {out}: another study is at work in this folder.") from error
 
 
-def _note_look(out: Path, primary: str | None) -> None:
-    """Records that test images are read, and which contrast was fixed, before they are."""
+def _note_look(out: Path, config: StudyConfig) -> None:
+    """Records that test images are read, and which contrasts were fixed, before they are."""
     looks = read_json(out / LOOKS) if (out / LOOKS).is_file() else []
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    fixed = f"primary contrast {primary}" if primary else "no primary contrast"
+    fixed = f"primary contrast {config.primary}" if config.primary else "no primary contrast"
+    if config.secondary:
+        fixed += f", secondary {config.secondary}"
     write_json(out / LOOKS, [*looks, f"{now} at commit {environment()['commit']}, {fixed}"])
