@@ -22,6 +22,7 @@ ORDER = (
         "pose",
         "camera",
         "images",
+        "corruptions",
         "scene",
         "metrics",
         "datasets",

@@ -1,5 +1,6 @@
 """The loss study: the grid, what is equal in it, resuming, refusals, failures."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from relocal.studies.folds import (
     with_points,
 )
 from relocal.studies.methods import DEPTHS, method_config, parse_method, settings
-from relocal.training import TrainConfig
+from relocal.training import PRESETS, TrainConfig
 
 LOSSES_ASKED = "default,posenet+frustum,posenet+twin:frustum"
 
@@ -215,6 +216,41 @@ def test_a_study_of_one_seed_or_few_blocks_gives_no_verdict(
         assert comparison.combined.verdict.startswith("no verdict")
 
 
+def test_settings_may_be_tried_on_frozen_features(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    """The same budget as ever, of cheaper trainings; the seeds train as they were asked to."""
+    plain = StudyConfig(losses="posenet", seeds=2)
+    tail = replace(PRESETS["frozen_stem"], epochs=1, batch_size=8)
+    tail = replace(tail, backbone=base.backbone, view=replace(tail.view, input_px=32))
+    found = study([blocks_scene], tmp_path, replace(plain, train="tail", tune_train="head"), tail)
+    cells = {file.stem: json.loads(file.read_text()) for file in tmp_path.glob("cells/*/pos*/*")}
+    assert sorted(cells) == [
+        *(f"validation-own-seed-{i}" for i in range(2)),
+        *(f"validation-own-tune-all-{i}" for i in range(4)),
+    ]
+    head = {**DEPTHS["head"].to_json(), "validate": True}
+    scores: dict[str, float] = {}
+    for label, cell in cells.items():
+        if "tune" in label:
+            same = [key for key in head if key not in ("loss", "backbone", "precision")]
+            assert {k: cell["train"][k] for k in same} == {k: head[k] for k in same}
+            score = np.median(cell["position"]) * np.median(cell["rotation_deg"])
+            scores[label] = float(score)
+        else:
+            assert cell["train"]["freeze"] == "stem"
+    best = cells[min(scores, key=lambda label: scores[label])]["train"]["loss"]["beta"]
+    assert cells["validation-own-seed-0"]["train"]["loss"]["beta"] == best
+    row = found.scenes["tiny"].methods["posenet"]
+    assert row.tuned == {"own": f"posenet/beta={best}"}
+    assert row.position.shape[0] == 2
+    # The same depth is no other one: seed 0 of the setting that was chosen is trained already.
+    again = tmp_path / "again"
+    study([blocks_scene], again, replace(plain, tune_train="head"), base)
+    assert len(list(again.glob("cells/*/pos*/*"))) == 4 + 1
+    assert study([blocks_scene], again, plain, base).scenes
+
+
 def test_validation_reads_no_test_image(
     blocks_scene: Path, base: TrainConfig, tmp_path: Path
 ) -> None:
@@ -328,6 +364,34 @@ def test_a_wrong_primary_contrast_is_refused_before_any_training(
         study([tiny_scene.folder], tmp_path / "out", config)
     assert len(str(caught.value)) < 300
     assert not (tmp_path / "out" / "cells").exists()
+
+
+@pytest.mark.parametrize(
+    ("secondary", "reason"),
+    [
+        ("posenet:defualt", "--secondary posenet:defualt: there is no 'defualt'"),
+        ("posenet:default,posenet", "--secondary posenet: write A:B"),
+        ("posenet+frustum:default", "is there already"),
+        ("posenet:default, posenet:default", "is there already"),
+    ],
+)
+def test_wrong_secondary_contrasts_are_refused_before_any_training(
+    tiny_scene: Any, tmp_path: Path, secondary: str, reason: str
+) -> None:
+    losses, primary = "default,posenet,posenet+frustum", "posenet+frustum:default"
+    config = StudyConfig(losses=losses, primary=primary, secondary=secondary)
+    with pytest.raises(InputError, match=reason):
+        study([tiny_scene.folder], tmp_path / "out", config)
+    assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_contrasts_are_noted_with_the_look(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    config = StudyConfig(losses="default,posenet,position", seeds=1, tune=1, final=True)
+    config = replace(config, primary="posenet:default", secondary="position:default")
+    look = study([blocks_scene], tmp_path, config, base).looks[0]
+    assert look.endswith("primary contrast posenet:default, secondary position:default")
 
 
 def test_two_scenes_of_one_name_are_refused(

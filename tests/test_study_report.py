@@ -17,7 +17,7 @@ from relocal.report.study_tables import (
     scene_table,
     scenes_table,
 )
-from relocal.report.study_words import answers, making, standing, training_options
+from relocal.report.study_words import answers, kinds, making, standing, training_options
 from relocal.studies import SceneErrors, Study, comparisons, pooled_twins
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE
 
@@ -152,6 +152,28 @@ def test_answer_says_the_primary_contrast_and_coupling(study: Study) -> None:
 def test_primary_in_other_words(study: Study, options: dict, expected: str) -> None:
     other = with_config(study, **options)
     assert expected in answers(other, comparisons(other))[0]
+
+
+def test_contrasts_fixed_beforehand_are_a_family_of_their_own(study: Study) -> None:
+    """Many others do not weigh on them, and they do not weigh on the others."""
+    pairs = [(TERM, TWIN), ("posenet", "default")]
+    fixed = with_config(study, secondary=",".join(f"{a}:{b}" for a, b in pairs))
+    found = comparisons(fixed)
+    family = [c for c in found if (c.a, c.b) in pairs or c.kind == "primary"][1:]
+    assert [c.kind for c in family] == ["primary", *["secondary"] * 4]
+    rest = [c for c in found[1:] if c not in family]
+    assert {(c.a, c.b, c.quantity) for c in found} == {
+        (c.a, c.b, c.quantity) for c in comparisons(study)
+    }
+    for members in (family, rest):
+        effects = sorted((c.combined for c in members), key=lambda effect: effect.p_value or 1.0)
+        known = [effect.p_value for effect in effects if effect.p_value is not None]
+        held = [effect.adjusted_p or 0.0 for effect in effects if effect.p_value is not None]
+        steps = [(len(members) - k) * p for k, p in enumerate(known)]
+        np.testing.assert_allclose(held, np.minimum(1, np.maximum.accumulate(steps)))
+    text = study_table(fixed)
+    assert f"{TERM}:{TWIN},posenet:default" in text
+    assert "*secondary*: fixed beforehand, too" in kinds(found)
 
 
 def test_verdict_words(study: Study) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relocal.backbones import BACKBONES, BackboneConfig
     from relocal.camera import Camera
+    from relocal.corruptions import CORRUPTIONS
     from relocal.datasets import DATASETS, import_scene
     from relocal.datasets.downloads import DOWNLOADS, get_scene
     from relocal.demonstration import DEMO_CONFIG, demo
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 _HOME = {
     "backbones": ("BACKBONES", "BackboneConfig"),
     "camera": ("Camera",),
+    "corruptions": ("CORRUPTIONS",),
     "datasets": ("DATASETS", "import_scene"),
     "datasets.downloads": ("DOWNLOADS", "get_scene"),
     "demonstration": ("DEMO_CONFIG", "demo"),

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from relocal.backbones import BackboneConfig, build_backbone, describe
+from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from relocal.errors import InputError
 from relocal.images import build_cache, training_camera
 from relocal.localizers import Localizer, Regressor
@@ -73,6 +74,8 @@ class Report:
     """Recall thresholds: position in the scene's unit, and degrees."""
     extent: float
     """Diagonal of the box around the scene's camera centres."""
+    corruptions: Mapping[str, Mapping[str, tuple[PoseErrors, ...]]] = field(default_factory=dict)
+    """By localizer and kind of corruption, the errors at each severity; empty if none was asked."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, dict[str, Any]]:
@@ -124,6 +127,7 @@ def evaluate(
     scene: Scene | Path | str,
     *,
     split: str = "test",
+    corruptions: bool = False,
     progress: Progress = lambda done, total, text: None,
 ) -> Report:
     """Measures localizers on a split of a scene, photo by photo, as a user would ask them.
@@ -132,6 +136,7 @@ def evaluate(
         localizers: Localizers by the name that the report gives them, or the folder of a run.
         scene: A scene with training images and the split, or its folder.
         split: Which images are asked about.
+        corruptions: Ask about every photo under every entry of ``CORRUPTIONS`` and severity, too.
         progress: Called with photos done, photos in all, and what is being done.
 
     Raises:
@@ -160,6 +165,7 @@ def evaluate(
         methods=methods,
         thresholds=_thresholds(scene),
         extent=scene.extent(),
+        corruptions=_under_corruptions(localizers, scene, test, progress) if corruptions else {},
         made_by={
             **environment(),
             "runs": {name: _about(localizer) for name, localizer in localizers.items()},
@@ -253,6 +259,31 @@ def _ask(
     # The first photo warms the machine up.
     typical = float(torch.tensor(times[1:] or times).median()) if times else None
     return MethodResult(estimates, errors, typical)
+
+
+def _under_corruptions(
+    localizers: Mapping[str, Localizer],
+    scene: Scene,
+    test: Int[Tensor, " n"],
+    progress: Progress,
+) -> dict[str, dict[str, tuple[PoseErrors, ...]]]:
+    """Errors by localizer, kind and severity; all localizers see the same corrupted photo."""
+    found: dict[str, dict[str, tuple[PoseErrors, ...]]] = {name: {} for name in localizers}
+    total, done = len(CORRUPTIONS) * SEVERITIES * len(test), 0
+    for kind in CORRUPTIONS:
+        for severity in range(1, SEVERITIES + 1):
+            poses: dict[str, list[Pose | None]] = {name: [] for name in localizers}
+            for index in test.tolist():
+                photo = corrupt(scene.path(index), kind, severity, scene.images[index])
+                for name, localizer in localizers.items():
+                    estimate = localizer.localize(photo, scene.camera(index))
+                    poses[name].append(None if estimate is None else estimate.pose)
+                done += 1
+                progress(done, total, f"{kind}, severity {severity}")
+            for name, estimates in poses.items():
+                errors = pose_errors(estimates, scene.poses[test])
+                found[name][kind] = (*found[name].get(kind, ()), errors)
+    return found
 
 
 def _check_not_trained_on(

@@ -180,7 +180,7 @@ class Train:
 class Evaluate:
     """Measure a run on a scene's test images, beside answers that need no training.
 
-    Example: relocal evaluate runs/heads scenes/heads --out reports/heads
+    Example: relocal evaluate runs/heads scenes/heads --out reports/heads --corruptions
     """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -189,6 +189,9 @@ class Evaluate:
     """The scene."""
     out: Path
     """The report to make."""
+    corruptions: bool = False
+    """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
+    each: takes forty times as long."""
     photos: bool = False
     """Show a few of the photos in report.html although nothing says that they may be shared: for
     private use."""
@@ -201,7 +204,7 @@ class Evaluate:
         check_new(self.out)
         scene = load_scene(self.scene)
         with progress_bar() as report:
-            result = evaluate(self.run_folder, scene, progress=report)
+            result = evaluate(self.run_folder, scene, corruptions=self.corruptions, progress=report)
         print(plain_table(result), flush=True)
         print(f"Report: {save_report(result, self.out, scene, photos=self.photos)}")
         return 0

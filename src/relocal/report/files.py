@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from relocal.evaluation import Report
+from relocal.report.corruptions import CORRUPTED, draw_corruptions
 from relocal.report.figures import CURVES, TOP_VIEW, draw_curves, draw_top_view
 from relocal.report.page import report_to_html
 from relocal.report.photos import choose_photos
@@ -35,6 +36,8 @@ def save_report(
         (folder / "report.md").write_text(report_to_markdown(report), "utf-8")
         draw_top_view(report, folder / TOP_VIEW)
         draw_curves(report, folder / CURVES)
+        if report.corruptions:
+            draw_corruptions(report, folder / CORRUPTED)
         page = report_to_html(report, choose_photos(report, scene, photos))
         # The newlines stay as they are: the page states the hash of its script.
         (folder / "report.html").write_text(page, "utf-8", newline="\n")

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import PurePosixPath
 
 from relocal.evaluation import ORACLE, Report
+from relocal.report.corruptions import ABOUT, corruption_rows, corruptions_panel
 from relocal.report.elements import (
     button_heads,
     definitions,
@@ -48,6 +49,7 @@ def report_to_html(report: Report, photos: Photos) -> str:
         _curves(report),
         _distances(report),
         _views(report),
+        _corruptions(report),
         _photos(report, photos),
         _images(report),
         _making(report),
@@ -126,6 +128,26 @@ def _views(report: Report) -> str:
         "<p>Short strokes point where a camera looks. A thin line joins a true position to the "
         "predicted one.</p>",
         *parts,
+    )
+
+
+def _corruptions(report: Report) -> str:
+    if not report.corruptions:
+        return ""
+    keys = [legend_key(name, f"border-top:3px solid {c}") for name, c in colours(report).items()]
+    return section(
+        "Under corruptions",
+        f'<p class="note">{marked(ABOUT)}</p>',
+        legend(keys),
+        panel_row(
+            (corruptions_panel(report, quantity), f"Median {quantity} error against severity")
+            for quantity in _QUANTITIES
+        ),
+        *(
+            table(f"Medians of {name}, {report.unit} / °, by severity", head, rows)
+            for name in report.corruptions
+            for head, *rows in [corruption_rows(report, name)]
+        ),
     )
 
 

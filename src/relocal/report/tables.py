@@ -5,6 +5,13 @@ from typing import Any
 import numpy as np
 
 from relocal.evaluation import Report
+from relocal.report.corruptions import (
+    ABOUT,
+    CORRUPTED,
+    corruption_lines,
+    corruption_rows,
+    corruptions_to_json,
+)
 from relocal.report.figures import CURVES, TOP_VIEW
 from relocal.report.lines import pose_to_json
 from relocal.report.making import trainings, unit_name
@@ -31,6 +38,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "recall_thresholds": [list(pair) for pair in report.thresholds],
         "methods": report.summary(),
         "remarks": report.remarks(),
+        **({"corruptions": corruptions_to_json(report)} if report.corruptions else {}),
         "made_by": dict(report.made_by),
         "rows": [_row(report, i) for i in range(len(report.images))],
     }
@@ -80,6 +88,7 @@ def report_to_markdown(report: Report) -> str:
             "",
             f"![Share of images at or below each error]({CURVES})",
             "",
+            *_corruptions(report),
             "## How it was made",
             "",
             f"- Labels: {provenance.get('labels', 'not stated')}",
@@ -92,6 +101,16 @@ def report_to_markdown(report: Report) -> str:
             "",
         ]
     )
+
+
+def _corruptions(report: Report) -> list[str]:
+    if not report.corruptions:
+        return []
+    lines = ["## Under corruptions", "", ABOUT, ""]
+    for name in report.corruptions:
+        lines += [f"Medians of {name}, {report.unit} / °, by severity:", ""]
+        lines += [markdown_table(corruption_rows(report, name)), ""]
+    return [*lines, f"![Median errors against the severity of each corruption]({CORRUPTED})", ""]
 
 
 def table(report: Report) -> str:
@@ -141,7 +160,7 @@ def plain_table(report: Report) -> str:
         numbers = f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"
         rows.append([name, *numbers, ratio, time_ms])
     about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
-    return "\n".join([about, *aligned(rows), *report.remarks()])
+    return "\n".join([about, *aligned(rows), *report.remarks(), *corruption_lines(report)])
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
