@@ -1,5 +1,6 @@
 """Evaluation: its numbers against answers made by hand, its baselines, and what it refuses."""
 
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -273,8 +274,15 @@ def test_scene_without_images_for_a_split_is_refused(scene: Scene, split: str) -
         evaluate({}, replace(scene, splits=splits))
 
 
-def test_run_and_its_options_stand_in_the_report(tiny_run: Path, scene: Scene, quick: None) -> None:
+def test_run_and_its_options_stand_in_the_report(
+    tiny_run: Path, scene: Scene, tmp_path: Path, quick: None
+) -> None:
+    """But not where the weights lay that it began with."""
     said: list[str] = []
+    tiny_run = shutil.copytree(tiny_run, tmp_path / "run")
+    config = json.loads((tiny_run / "config.json").read_text())
+    config["train"]["backbone"]["weights"] = "/home/me/secret/weights.safetensors"
+    (tiny_run / "config.json").write_text(json.dumps(config))
     report = evaluate(
         tiny_run, replace(scene, name="tiny"), progress=lambda *call: said.append(call[2])
     )
@@ -283,5 +291,6 @@ def test_run_and_its_options_stand_in_the_report(tiny_run: Path, scene: Scene, q
     assert about["train"]["loss"]["name"] == "posenet+frustum"
     assert about["training_images"] == 24
     assert about["training_seconds"] > 0
+    assert about["train"]["backbone"]["weights"] == "weights.safetensors"
     assert report.made_by["provenance"]["labels"] == "exact, as rendered"
     assert said.count(tiny_run.name) == 8

@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +112,21 @@ def test_latex_is_escaped_and_its_rows_are_of_one_width(study: Study) -> None:
     assert r"\$\%\&\#\textbar{}" in tables[0]
     assert latex_text("a\\b~^\n{") == r"a\textbackslash{}b\textasciitilde{}\textasciicircum{} \{"
     assert latex_text("[*]") == "{[}{*}{]}"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(saved: Path, tmp_path: Path) -> None:
+    """With the packages that its first line asks for, and no others."""
+    text = (saved / "study.tex").read_text()
+    packages = text.splitlines()[0].partition("needs ")[2]
+    assert packages.startswith(r"\usepackage{")
+    head = rf"\documentclass{{article}}{packages}\usepackage[utf8]{{inputenc}}\begin{{document}}"
+    (tmp_path / "page.tex").write_text(f"{head}\n{text}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    for known in (False, True):  # the widths of the columns, by the second time
+        made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stdout[-2000:]
+        assert not known or "Overfull" not in made.stdout
 
 
 def test_latex_has_every_method_and_contrast_with_its_interval(study: Study) -> None:

@@ -315,8 +315,11 @@ def _about(localizer: Localizer) -> dict[str, Any]:
     run: Run | None = getattr(localizer, "run", None)
     if run is None:
         return {}
-    about = {"train": run.config.to_json(), "training_images": len(run.training_images)}
-    return about | {"training_seconds": run.training_seconds()}
+    return {
+        "train": run.config.without_paths().to_json(),
+        "training_images": len(run.training_images),
+        "training_seconds": run.training_seconds(),
+    }
 
 
 def _thresholds(scene: Scene) -> tuple[tuple[float, float], ...]:

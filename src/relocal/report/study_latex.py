@@ -32,7 +32,7 @@ _SIGNS = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",
     "±": r"$\pm$",
     "°": r"$^\circ$",
     "÷": r"$\div$",

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -182,7 +182,7 @@ def identity(cell: Cell) -> dict[str, Any]:
     return {
         "scene": cell.scene,
         "method": cell.method,
-        "train": without_paths(cell.config).to_json(),
+        "train": cell.config.without_paths().to_json(),
         **about,
     }
 
@@ -199,12 +199,6 @@ def data_identity(fold: Fold, validate: bool) -> dict[str, Any]:
         "data": _sha(json.dumps([poses, names]))[:16],
         "depth": None if depth is None else [_round(value) for value in depth.tolist()],
     }
-
-
-def without_paths(config: TrainConfig) -> TrainConfig:
-    """Weights by the name of their file: the same study on another machine is the same."""
-    name = Path(config.backbone.weights).name
-    return replace(config, backbone=replace(config.backbone, weights=name))
 
 
 def run_cells(

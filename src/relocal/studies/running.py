@@ -13,7 +13,7 @@ from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.plugins import import_modules
 from relocal.scene.files import read_json, write_json
-from relocal.studies.cells import FAILURES, SCRATCH, Cell, finished, run_cells, without_paths
+from relocal.studies.cells import FAILURES, SCRATCH, Cell, finished, run_cells
 from relocal.studies.config import StudyConfig
 from relocal.studies.gathering import gather
 from relocal.studies.methods import DEPTHS
@@ -115,7 +115,7 @@ def _study(
     measured = run([c for plan, (loss, _) in chosen.items() for c in plan.seed_cells(loss)])
     result = Study(
         config=config,
-        base=without_paths(base),
+        base=base.without_paths(),
         scenes=gather(plans, config, chosen, measured, out, progress),
         failed=tuple(failed),
         looks=tuple(read_json(out / LOOKS)) if (out / LOOKS).is_file() else (),

@@ -1,7 +1,8 @@
 """What a training is made of; its dataclasses are also the command line's options."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from relocal.backbones import BackboneConfig, Stage
@@ -158,6 +159,11 @@ class TrainConfig:
                 "--model.auxiliary."
             )
 
+    def without_paths(self) -> "TrainConfig":
+        """Weights by the name of their file: what is the same, and may be shown, on any machine."""
+        name = Path(self.backbone.weights).name
+        return replace(self, backbone=replace(self.backbone, weights=name))
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict for JSON."""
         return asdict(self)
@@ -194,10 +200,10 @@ PRESETS: dict[str, TrainConfig] = {
         loss=LossConfig(name="default"),
         view=ViewConfig(input_px=224, shape="square", augment="crop", jitter=0.0),
     ),
-    # What the loss study chose on validation blocks, of 157 methods: docs/results.md has the evidence,
-    # and what no effect was shown of. Without a coupled term: none was better than its decoupled
-    # twin. The source paper's equation is not known here; who has it adds it to COUPLED
-    # (losses/coupled.py), a class and a line, and names it here.
+    # What the loss study chose on validation blocks, of 157 methods; docs/results.md has the
+    # evidence, and says of what no effect was shown. It has no coupled term, since none was better
+    # than its decoupled twin. The source paper's own equation is not known here: who has it adds it
+    # to COUPLED (losses/coupled.py), one class and one line, and names it here.
     "proposed": TrainConfig(
         model=PoseNetConfig(rotation="9d"),
         loss=LossConfig(name="posenet", beta=5.0, robust="huber"),
