@@ -67,10 +67,20 @@ def some_study() -> Study:
         base=TrainConfig(),
         scenes={name: some_scene(draw, name) for name in SCENES},
         failed=(CELL,),
-        looks=("2026-01-02T03:04:05+00:00 at commit 0123456789ab",),
+        looks=(look(f"{TERM}:default"),),
         made_by={"commit": "0123456789ab", "processor": "an abacus", "cores": 2, "date": "today"},
     )
 
 
+def look(primary: str | None = None, secondary: str = "") -> dict[str, str | None]:
+    """A look at test images, by when these contrasts were fixed."""
+    when = {"date": "2026-01-02T03:04:05+00:00", "commit": "0123456789ab"}
+    return {**when, "primary": primary, "secondary": secondary}
+
+
 def with_config(study: Study, **options: object) -> Study:
-    return replace(study, config=replace(study.config, **options))
+    """The same study, asked in another way from the start: its looks name the same contrasts."""
+    config = replace(study.config, **options)
+    looks = tuple({**one, "primary": config.primary, "secondary": config.secondary}
+                  for one in study.looks)  # fmt: skip
+    return replace(study, config=config, looks=looks)

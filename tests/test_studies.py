@@ -16,6 +16,7 @@ from relocal.errors import InputError
 from relocal.losses import LOSSES, LossConfig
 from relocal.losses.uncoupled import Position
 from relocal.report import save_study
+from relocal.report.study_words import standing
 from relocal.scene import Scene, load_scene
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.cells import Cell, run_cell
@@ -371,8 +372,10 @@ def test_a_wrong_primary_contrast_is_refused_before_any_training(
     [
         ("posenet:defualt", "--secondary posenet:defualt: there is no 'defualt'"),
         ("posenet:default,posenet", "--secondary posenet: write A:B"),
-        ("posenet+frustum:default", "is there already"),
-        ("posenet:default, posenet:default", "is there already"),
+        ("posenet + frustum : default", "are compared already"),
+        ("posenet:default, posenet:default", "are compared already"),
+        ("posenet:posenet+frustum,posenet+frustum:posenet", "are compared already"),
+        ("default:posenet", "default is the reference; write posenet:default"),
     ],
 )
 def test_wrong_secondary_contrasts_are_refused_before_any_training(
@@ -390,8 +393,18 @@ def test_contrasts_are_noted_with_the_look(
 ) -> None:
     config = StudyConfig(losses="default,posenet,position", seeds=1, tune=1, final=True)
     config = replace(config, primary="posenet:default", secondary="position:default")
-    look = study([blocks_scene], tmp_path, config, base).looks[0]
-    assert look.endswith("primary contrast posenet:default, secondary position:default")
+    (look,) = study([blocks_scene], tmp_path, config, base).looks
+    assert (look["primary"], look["secondary"]) == ("posenet:default", "position:default")
+    # What is named once they have been read was not fixed beforehand, and the report says so.
+    late = replace(config, primary="position:default", secondary="posenet:default")
+    found = study([blocks_scene], tmp_path, late, base)
+    assert found.looks == (look,)
+    assert {c.kind for c in comparisons(found)} == {"reference"}
+    assert "primary contrast posenet:default, secondary position:default." in standing(found)
+    assert standing(found).endswith(
+        "Named only after that, and so among the rest: position against default, posenet against "
+        "default."
+    )
 
 
 def test_two_scenes_of_one_name_are_refused(

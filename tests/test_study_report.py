@@ -144,7 +144,7 @@ def test_answer_says_the_primary_contrast_and_coupling(study: Study) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"primary": None}, "No contrast was fixed beforehand"),
+        ({"primary": None}, "No primary contrast was fixed beforehand"),
         ({"primary": f"position:{TERM}"}, "over 2 scenes: no verdict (2 scenes). By scene: lab: "),
         ({"primary": f"{TWIN}:posenet"}, f"`{TWIN}`"),
     ],
@@ -172,7 +172,7 @@ def test_contrasts_fixed_beforehand_are_a_family_of_their_own(study: Study) -> N
         steps = [(len(members) - k) * p for k, p in enumerate(known)]
         np.testing.assert_allclose(held, np.minimum(1, np.maximum.accumulate(steps)))
     text = study_table(fixed)
-    assert f"{TERM}:{TWIN},posenet:default" in text
+    assert f"{TERM}:{TWIN}, posenet:default" in text
     assert "*secondary*: fixed beforehand, too" in kinds(found)
 
 

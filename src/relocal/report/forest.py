@@ -8,8 +8,8 @@ import numpy as np
 
 from relocal.report.figures import BASELINE, GRID, drawing
 from relocal.report.panels import STYLE
-from relocal.report.study_numbers import QUANTITIES, comparison_of
-from relocal.studies.contrasts import FIXED, Comparison
+from relocal.report.study_numbers import comparison_of
+from relocal.studies.contrasts import FIXED, QUANTITIES, Comparison
 from relocal.studies.statistics import BETTER, NO_DIFFERENCE, WORSE, Effect
 
 FOREST = "forest.png"

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from relocal.metrics import running_median
 from relocal.report.figures import BASELINE, BASELINE_STYLES, GRID, drawing
 from relocal.report.panels import STYLE
-from relocal.report.study_numbers import QUANTITIES, errors_in
+from relocal.report.study_numbers import errors_in
+from relocal.studies.contrasts import QUANTITIES
 from relocal.studies.results import SceneErrors, Study
 from relocal.studies.statistics import Quantity
 
@@ -138,9 +139,9 @@ def draw_training(study: Study, looks: Looks) -> Any:
 
 
 def share_of_drop(loss: Float[np.ndarray, " epochs"]) -> Float[np.ndarray, " epochs"]:
-    """A loss from 1, its first value, to 0, its least: losses have no common unit."""
+    """A loss from 1, its largest value, to 0, its least: losses have no common unit."""
     least = loss.min()
-    return (loss - least) / max(loss[0] - least, 1e-12)
+    return (loss - least) / max(loss.max() - least, 1e-12)
 
 
 def _draw_rows(study: Study, columns: int, draw: Callable[[Any, SceneErrors, int], None]) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relocal.report.study_numbers import (
-    QUANTITIES,
     comparison_of,
     mean_ratio,
     method_names,
@@ -19,7 +18,7 @@ from relocal.report.study_numbers import (
     signed,
 )
 from relocal.report.study_words import BASELINES, TWO_MEANS, extent, images_read, kind_in_words
-from relocal.studies.contrasts import Comparison, pooled_twins, reference_of
+from relocal.studies.contrasts import QUANTITIES, Comparison, pooled_twins, reference_of
 from relocal.studies.results import SceneErrors, Study
 from relocal.studies.statistics import Effect
 

@@ -14,8 +14,6 @@ from relocal.studies.contrasts import Comparison
 from relocal.studies.results import MethodErrors, SceneErrors, Study
 from relocal.studies.statistics import Effect, Quantity, geometric_mean, oracle_ratio
 
-QUANTITIES: tuple[Quantity, Quantity] = ("position", "rotation")
-
 
 @dataclass(frozen=True)
 class Middle:

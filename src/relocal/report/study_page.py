@@ -26,8 +26,8 @@ from relocal.report.study_words import (
     LEGEND,
     VERDICTS,
     answers,
-    gaps,
     making,
+    remarks,
     standing,
     training_options,
 )
@@ -65,11 +65,11 @@ def _answers(study: Study, found: Sequence[Comparison]) -> str:
 
 def _results(study: Study, found: Sequence[Comparison]) -> str:
     tables = [_sortable(part) for part in main_tables(study, found)]
-    missing = "".join(f"<li>{escape(gap)}</li>\n" for gap in gaps(study))
+    noted = "".join(f"<li>{escape(remark)}</li>\n" for remark in remarks(study))
     return section(
         "Results",
         *tables,
-        f'<ul class="remarks">\n{missing}</ul>' if missing else "",
+        f'<ul class="remarks">\n{noted}</ul>' if noted else "",
         f'<p class="note">{marked(LEGEND)}</p>',
     )
 

@@ -21,7 +21,6 @@ from relocal.report.study_figures import (
     draw_training,
 )
 from relocal.report.study_numbers import (
-    QUANTITIES,
     change_and_verdict,
     lacking,
     method_names,
@@ -32,7 +31,7 @@ from relocal.report.study_numbers import (
 )
 from relocal.report.surfaces import SURFACES, every_surface, left_out, loss_surfaces
 from relocal.scene.scene import some
-from relocal.studies.contrasts import FIXED, TWIN, Comparison, reference_of, twin_of
+from relocal.studies.contrasts import FIXED, QUANTITIES, TWIN, Comparison, reference_of, twin_of
 from relocal.studies.results import Study
 
 MOST_METHODS = 8

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from relocal.report.study_numbers import (
-    QUANTITIES,
     change,
     change_and_verdict,
     comparison_of,
@@ -25,13 +24,19 @@ from relocal.report.study_words import (
     WITNESSES,
     answers,
     extent,
-    gaps,
     kinds,
     making,
+    remarks,
     standing,
 )
 from relocal.report.tables import aligned
-from relocal.studies.contrasts import Comparison, comparisons, pooled_twins, reference_of
+from relocal.studies.contrasts import (
+    QUANTITIES,
+    Comparison,
+    comparisons,
+    pooled_twins,
+    reference_of,
+)
 from relocal.studies.results import MethodErrors, SceneErrors, Study
 from relocal.studies.statistics import Combined, Contrast, Effect, Quantity
 
@@ -264,7 +269,7 @@ def study_table(study: Study) -> str:
         lines += ["Other comparisons", *_indented(apart), f"  {apart.note}".replace("*", ""), ""]
     lines += [f"{term}: {text}" for term, text in making(study)]
     medians = "Medians: mean over seeds ± standard deviation between seeds; 95 % intervals."
-    lines += [*gaps(study), "", f"{medians} {TWO_MEANS}"]
+    lines += [*remarks(study), "", f"{medians} {TWO_MEANS}"]
     return "\n".join(lines).replace("`", "")
 
 

@@ -15,8 +15,8 @@ from relocal.report.study_words import (
     LEGEND,
     VERDICTS,
     answers,
-    gaps,
     making,
+    remarks,
     standing,
     training_options,
 )
@@ -60,7 +60,7 @@ def study_to_markdown(
         *(part for picture in pictures for part in _picture(picture)),
         "## How it was made",
         "\n".join(f"- {markdown_text(term)}: {_prose(text)}" for term, text in making(study)),
-        "\n".join(f"- {markdown_text(gap)}" for gap in gaps(study)),
+        "\n".join(f"- {markdown_text(remark)}" for remark in remarks(study)),
         _table(cells_table(study)),
         "### Options of training",
         markdown_table([[markdown_text(cell) for cell in row] for row in options]),

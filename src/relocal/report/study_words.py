@@ -1,23 +1,27 @@
 """Words of a study: the answer in a sentence, what may be said of coupling, how it was made."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from relocal.evaluation import ORACLE, RETRIEVAL
 from relocal.report.making import environment_facts, flat
 from relocal.report.study_numbers import (
-    QUANTITIES,
     change,
     comparison_of,
     lacking,
     method_names,
+    middle,
     overall,
     validation_score,
     where,
 )
 from relocal.scene.scene import some
 from relocal.studies.contrasts import (
+    QUANTITIES,
     Comparison,
     best_uncoupled,
     is_coupled,
+    named_late,
     reference_of,
     twin_of,
 )
@@ -51,9 +55,11 @@ VERDICTS = (
     "An interval is of the mean over blocks of the log ratio of block medians, and counts "
     "neighbouring blocks and seeds; over scenes it is that of a random effect. Every verdict but "
     "the primary one goes by its p value adjusted after Holm, so that it can be *no difference "
-    "shown* although the interval leaves zero out; contrasts that were fixed beforehand (primary "
-    "in rotation, secondary) are adjusted for their own number, the rest for theirs. Scenes "
-    "of different units are never averaged: over scenes there are only ratios."
+    "shown* although the interval leaves zero out. Where secondary contrasts were fixed "
+    "beforehand, they and the primary one in rotation are adjusted for their own number, the rest "
+    "for theirs: each of these families is wrong somewhere in at most one study of twenty, all "
+    "of them together in more. Scenes of different units are never averaged: over scenes there are "
+    "only ratios."
 )
 _KINDS = {
     "primary": "the contrast that was fixed beforehand",
@@ -69,9 +75,10 @@ WITNESSES = (
     "are independent witnesses."
 )
 CELLS = (
-    "*Validation*: product of the median position and rotation error on validation blocks (seed "
-    "0), geometric mean over folds; lower is better. *s a cell*: median time of one training (one "
-    "fold, one seed), in seconds. *Images/s*: median speed of training."
+    "*Validation*: product of the median position and rotation error on validation blocks, of the "
+    "training that tuned the method (seed 0), geometric mean over folds; lower is better. *s a "
+    "cell*: median time of one training (one fold, one seed), in seconds. *Images/s*: median speed "
+    "of training."
 )
 _FOLDS = {
     "own": "the one that each scene was imported with",
@@ -92,8 +99,23 @@ def standing(study: Study) -> str:
         return f"{read}; no test image was read (--final reads them)."
     times = "once" if count == 1 else f"{count} times"
     before = "" if study.config.final else " before"
-    when = f": {'; '.join(study.looks)}" if count else ""
-    return f"{images_read(study)} The test images were read {times}{before}{when}."
+    when = f": {'; '.join(map(_look, study.looks))}" if count else ""
+    late = named_late(study)
+    after = f" Named only after that, and so among the rest: {', '.join(late)}." if late else ""
+    return f"{images_read(study)} The test images were read {times}{before}{when}.{after}"
+
+
+def _look(look: Mapping[str, Any]) -> str:
+    """When test images were read, at which commit, and what was fixed by then."""
+    fixed = f"primary contrast {look['primary'] or 'none'}"
+    if look["secondary"]:
+        fixed += f", secondary {_pairs_in_words(look['secondary'])}"
+    return f"{look['date']} at commit {look['commit']}, {fixed}"
+
+
+def _pairs_in_words(text: str) -> str:
+    """Several contrasts, with a blank after each comma."""
+    return ", ".join("".join(text.split()).split(","))
 
 
 def images_read(study: Study) -> str:
@@ -127,8 +149,8 @@ def _primary(found: Sequence[Comparison]) -> str:
     primary = [c for c in found if c.kind == "primary" and c.quantity == "position"]
     if not primary:
         return (
-            "No contrast was fixed beforehand and measured (--primary A:B), so that the study has "
-            "no single answer; all verdicts are adjusted for their number."
+            "No primary contrast was fixed beforehand and measured (--primary A:B), so that the "
+            "study has no single answer; all verdicts are adjusted."
         )
     return _sentence(primary[0])
 
@@ -190,7 +212,8 @@ def _place(found: Sequence[Comparison], a: str, quantity: Quantity) -> str:
 def settings(study: Study) -> list[tuple[str, str]]:
     """What was chosen before anything was trained: a term and its Markdown each."""
     config = study.config
-    where = "" if config.tune_train is None else f" while training {_DEPTHS[config.tune_train]}"
+    depth = config.tune_train
+    where = f" while training {_DEPTHS[depth]}, as --train {depth} does" if depth else ""
     tuned = (
         "nothing was tuned"
         if config.tune == 1
@@ -203,7 +226,7 @@ def settings(study: Study) -> list[tuple[str, str]]:
         ("Folds", _FOLDS.get(config.folds, f"numbers {config.folds}")),
         ("Tuning", tuned),
         ("Primary contrast", config.primary or "none was fixed"),
-        *([("Secondary contrasts", config.secondary)] if config.secondary else []),
+        *([("Secondary contrasts", _pairs_in_words(config.secondary))] if config.secondary else []),
         ("Reference", f"`{reference_of(study)}`"),
         ("Best uncoupled", _best(study)),
     ]
@@ -217,8 +240,8 @@ def _best(study: Study) -> str:
         return "none: no uncoupled method was validated in every scene"
     return (
         f"`{name}`, with {score:.4g}: the least product of the median position and rotation error "
-        "on validation blocks (seed 0), geometric mean over folds and scenes, of all methods "
-        "without a coupled term, twins included"
+        "on validation blocks (of the training that tuned it, seed 0), geometric mean over folds "
+        "and scenes, of all methods without a coupled term, twins included"
     )
 
 
@@ -244,6 +267,28 @@ def scene_facts(study: Study) -> list[tuple[str, str]]:
         )
         for scene in study.scenes.values()
     ]
+
+
+def remarks(study: Study) -> list[str]:
+    """What a reader must not miss: who loses to answers without training, and what is missing."""
+    return [*_behind(study), *gaps(study)]
+
+
+def _behind(study: Study) -> list[str]:
+    """By scene and baseline, how many methods are not better, by their medians."""
+    found: list[str] = []
+    for scene in study.scenes.values():
+        for baseline in (RETRIEVAL, ORACLE):
+            texts: list[str] = []
+            for quantity in QUANTITIES:
+                bar = middle(scene, baseline, quantity).value
+                values = [middle(scene, name, quantity).value for name in scene.methods]
+                if behind := sum(not value < bar for value in values):
+                    texts.append(f"{behind} of {len(values)} in {quantity}")
+            if texts:
+                what = f"methods that do not beat {baseline}"
+                found.append(f"{scene.name}: {what}: {', '.join(texts)}.")
+    return found
 
 
 def gaps(study: Study) -> list[str]:

@@ -7,6 +7,7 @@ from relocal.errors import InputError, unknown
 from relocal.evaluation import MEAN, ORACLE, RETRIEVAL
 from relocal.studies.methods import MAX_SETTINGS, Depth, Method, parse_method
 
+REFERENCE = "default"
 BASELINES = {MEAN, ORACLE, RETRIEVAL}
 
 
@@ -31,10 +32,10 @@ class StudyConfig:
     final: bool = False
     """Train on all training images and read the test images; else validation is reported."""
     primary: str | None = None
-    """The contrast that is fixed beforehand, A:B, first against second, in position; all others
-    are adjusted for their number."""
+    """The contrast that is fixed before test images are read, A:B, first against second, in
+    position; the others are adjusted for their number."""
     secondary: str = ""
-    """More contrasts that are fixed beforehand, A:B with commas between. With the primary one in
+    """A few more that are fixed beforehand, A:B with commas between. With the primary one in
     rotation they are a family of their own, which the many others do not weigh on."""
 
     def __post_init__(self) -> None:
@@ -63,6 +64,11 @@ class StudyConfig:
             raise InputError(f"--losses: {taken.pop()} is what a baseline is called; rename it.")
         return methods
 
+    def reference(self) -> str:
+        """The method that all others are compared with: ``default``, or the first one."""
+        texts = [method.text for method in self.methods()]
+        return REFERENCE if REFERENCE in texts else texts[0]
+
     def primary_pair(self) -> tuple[str, str] | None:
         """The two methods of ``primary``.
 
@@ -80,17 +86,20 @@ class StudyConfig:
         texts = [text for text in self.secondary.split(",") if text.strip()]
         pairs = [self._pair("--secondary", text) for text in texts]
         for i, (a, b) in enumerate(pairs):
-            if (a, b) in [*pairs[:i], self.primary_pair()]:
-                raise InputError(f"--secondary {a}:{b}: is there already.")
+            there = [pair for pair in (*pairs[:i], self.primary_pair()) if pair is not None]
+            if {a, b} in [set(pair) for pair in there]:
+                raise InputError(f"--secondary {a}:{b}: these two are compared already.")
         return pairs
 
     def _pair(self, option: str, text: str) -> tuple[str, str]:
         """Two methods with a colon between; a twin's name has one, too."""
-        methods = [method.text for method in self.methods()]
+        methods, text = [method.text for method in self.methods()], "".join(text.split())
         cuts = [i for i, letter in enumerate(text) if letter == ":"]
-        pairs = [(text[:cut].strip(), text[cut + 1 :].strip()) for cut in cuts]
+        pairs = [(text[:cut], text[cut + 1 :]) for cut in cuts]
         for a, b in pairs:
             if a in methods and b in methods and a != b:
+                if a == self.reference():
+                    raise InputError(f"{option} {text}: {a} is the reference; write {b}:{a}.")
                 return a, b
         for a, b in pairs:
             if (a in methods) != (b in methods):

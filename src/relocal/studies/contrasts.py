@@ -20,9 +20,10 @@ from relocal.studies.statistics import (
     compare,
 )
 
-REFERENCE = "default"
 TWIN = "twin:"
 TERM_OPTIONS = ("gamma", "gamma_schedule", "form", "depth_of", "rays")
+
+QUANTITIES: tuple[Quantity, Quantity] = ("position", "rotation")
 
 Kind = Literal["primary", "secondary", "reference", "base", "twin", "best uncoupled", "all bases"]
 
@@ -49,27 +50,49 @@ class Comparison:
 def comparisons(study: Study) -> list[Comparison]:
     """All comparisons of a study: the primary one first, the others adjusted for their number.
 
-    The primary one in rotation and the secondary ones were fixed beforehand, too: they are adjusted
-    for their own number, and the rest for theirs.
+    Where secondary ones were fixed beforehand, too, they and the primary one in rotation are
+    adjusted for their own number, and the rest for theirs. Only what every look at the test images
+    names was fixed beforehand; a contrast that was named later is one of the rest.
 
     Every method is compared with ``default``, or the first where that is not there; every coupled
     one with the same loss without its terms, with its decoupled twin, and with the uncoupled method
     that was best on validation. A scene in which one of the two lacks cells takes no part.
     """
     methods = {method.text: method for method in study.config.methods()}
-    primary = study.config.primary_pair()
-    pairs: list[tuple[Kind, str, str]] = [("primary", *primary)] if primary else []
-    for a, b in study.config.secondary_pairs():
+    primary, secondary = fixed_pairs(study)
+    pairs: list[tuple[Kind, str, str]] = [("primary", a, b) for a, b in primary]
+    for a, b in secondary:
         pairs.append(("secondary", a, b))
-    fixed = [pair[1:] for pair in pairs]
-    pairs += [pair for pair in _pairs(study, methods) if pair[1:] not in fixed]
-    quantities: tuple[Quantity, ...] = ("position", "rotation")
-    found = [_compare(study, kind, a, b, q) for kind, a, b in pairs for q in quantities]
+    named = {frozenset(pair[1:]) for pair in pairs}
+    pairs += [pair for pair in _pairs(study, methods) if frozenset(pair[1:]) not in named]
+    found = [_compare(study, kind, a, b, q) for kind, a, b in pairs for q in QUANTITIES]
     found = [comparison for comparison in found if comparison is not None]
     first = [c for c in found if c.kind == "primary" and c.quantity == "position"]
     rest = [c for c in found if c not in first]
-    family = [c for c in rest if c.kind in FIXED]
-    return first + _adjusted(family) + _adjusted([c for c in rest if c.kind not in FIXED])
+    family = [c for c in rest if secondary and c.kind in FIXED]
+    # One that lost its cells counts all the same: a failure makes it no easier for the others.
+    wanted = len(QUANTITIES) * len(secondary) + len(primary) if secondary else 0
+    return first + _adjusted(family, wanted) + _adjusted([c for c in rest if c not in family])
+
+
+def fixed_pairs(study: Study) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The primary and the secondary contrasts that every look at the test images names."""
+    pair, looks = study.config.primary_pair(), study.looks if study.config.final else ()
+    primary, secondary = [] if pair is None else [pair], study.config.secondary_pairs()
+
+    def kept(pairs: list[tuple[str, str]], option: str) -> list[tuple[str, str]]:
+        texts = [("".join((look[option] or "").split())).split(",") for look in looks]
+        return [(a, b) for a, b in pairs if all(f"{a}:{b}" in named for named in texts)]
+
+    return kept(primary, "primary"), kept(secondary, "secondary")
+
+
+def named_late(study: Study) -> list[str]:
+    """The contrasts that were named after test images had been read, as A against B."""
+    config, fixed = study.config, [pair for pairs in fixed_pairs(study) for pair in pairs]
+    pair = config.primary_pair()
+    named = [*([] if pair is None else [pair]), *config.secondary_pairs()]
+    return [f"{a} against {b}" for a, b in named if (a, b) not in fixed]
 
 
 def _pairs(study: Study, methods: Mapping[str, Method]) -> list[tuple[Kind, str, str]]:
@@ -104,12 +127,11 @@ def pooled_twins(study: Study) -> list[Comparison]:
         if is_coupled(method) and twin_of(text) in methods:
             term = "+".join(method.loss.name.split("+")[1:])
             terms.setdefault(term, []).append((text, twin_of(text)))
-    quantities: tuple[Quantity, ...] = ("position", "rotation")
     found = [
         _pooled(study, term, pairs, quantity)
         for term, pairs in terms.items()
         if len(pairs) > 1
-        for quantity in quantities
+        for quantity in QUANTITIES
     ]
     return _adjusted([comparison for comparison in found if comparison is not None])
 
@@ -132,8 +154,7 @@ def _pooled(
 
 def reference_of(study: Study) -> str:
     """The method that all others are compared with: ``default``, or the first one."""
-    texts = [method.text for method in study.config.methods()]
-    return REFERENCE if REFERENCE in texts else texts[0]
+    return study.config.reference()
 
 
 def is_coupled(method: Method) -> bool:
@@ -199,12 +220,13 @@ def _medians(
     return block_medians(getattr(scene.methods[method], key), scene.block)
 
 
-def _adjusted(comparisons: list[Comparison]) -> list[Comparison]:
-    """Adjusts within each scene, and over scenes, for the number of comparisons."""
-    combined = adjust([c.combined for c in comparisons])
+def _adjusted(comparisons: list[Comparison], least: int = 0) -> list[Comparison]:
+    """Adjusts within each scene, and over scenes, for the number of comparisons, or ``least``."""
+    combined = adjust([c.combined for c in comparisons], least)
     found = [replace(c, combined=one) for c, one in zip(comparisons, combined, strict=True)]
     for name in dict.fromkeys(scene for c in comparisons for scene in c.scenes):
         rows = [i for i, c in enumerate(found) if name in c.scenes]
-        for i, contrast in zip(rows, adjust([found[i].scenes[name] for i in rows]), strict=True):
+        mine = adjust([found[i].scenes[name] for i in rows], least)
+        for i, contrast in zip(rows, mine, strict=True):
             found[i] = replace(found[i], scenes={**found[i].scenes, name: contrast})
     return found

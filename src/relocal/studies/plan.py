@@ -1,7 +1,7 @@
 """The grid of a study: scenes × folds × methods, the settings to choose from, and the cells."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,8 @@ def make_plans(
                 fold = with_points(fold, work, progress)
             scene = fold_scene(fold)
             for method in (m for m in methods if not m.parts):
-                trained, tuning = method_config(method, base), method_config(method, tuned)
+                trained = method_config(method, base)
+                tuning = trained if tuned is base else _tuning(method, tuned)
                 _check(method, trained, scene)
                 tries = tuple(settings(trained.loss, config.tune, method.fixed))
                 plans.append(
@@ -115,16 +116,33 @@ def make_plans(
 
 
 def _tuning_base(config: StudyConfig, base: TrainConfig) -> TrainConfig:
-    """How settings are tried: another depth of training keeps the backbone and the machine."""
+    """How settings are tried: another depth keeps the backbone, the network's options, the machine.
+
+    Epochs, rates and views are its own.
+    """
     if config.tune_train in (None, config.train):
         return base
+    depth, usual = DEPTHS[config.tune_train], DEPTHS[config.train]
+    changed = {
+        option.name: getattr(base.model, option.name)
+        for option in fields(base.model)
+        if getattr(base.model, option.name) != getattr(usual.model, option.name)
+    }
     return replace(
-        DEPTHS[config.tune_train],
+        depth,
+        model=replace(depth.model, **changed),
         backbone=base.backbone,
         loss=base.loss,
         precision=base.precision,
         accelerator=base.accelerator,
     )
+
+
+def _tuning(method: Method, tuned: TrainConfig) -> TrainConfig:
+    try:
+        return method_config(method, tuned)
+    except InputError as error:
+        raise InputError(f"{error} That is while settings are tried: --tune-train.") from error
 
 
 def _uses_map(method: Method, base: TrainConfig) -> bool:

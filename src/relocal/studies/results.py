@@ -65,8 +65,9 @@ class Study:
     scenes: Mapping[str, SceneErrors]
     failed: tuple[str, ...] = ()
     """Cells that failed, and why."""
-    looks: tuple[str, ...] = ()
-    """When the test images were read, and at which commit."""
+    looks: tuple[Mapping[str, Any], ...] = ()
+    """When the test images were read (``date``), at which ``commit``, and the ``primary`` and
+    ``secondary`` contrasts that were fixed by then."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +79,7 @@ def study_to_json(study: Study) -> dict[str, Any]:
         "train": study.base.to_json(),
         "scenes": {name: _plain(asdict(scene)) for name, scene in study.scenes.items()},
         "failed": list(study.failed),
-        "looks": list(study.looks),
+        "looks": [dict(look) for look in study.looks],
         "made_by": dict(study.made_by),
     }
 

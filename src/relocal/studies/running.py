@@ -1,5 +1,6 @@
 """The study: scenes × folds × methods × seeds with everything else equal, and what it shows."""
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,8 +25,11 @@ from relocal.training.loop import with_precision
 from relocal.training.run import environment
 
 LOOKS = "looks.json"
+WEIGHTS = "weights.json"
+"""sha256 of each file of weights, by its name, which is what cells know it by."""
+NO_FILE = ("pretrained", "none")
 _LOCK = ".lock"
-_PARTS = {"cells", SCRATCH, LOOKS, STUDY, FAILURES, _LOCK}
+_PARTS = {"cells", SCRATCH, LOOKS, WEIGHTS, STUDY, FAILURES, _LOCK}
 
 Progress = Callable[[int, int, str], None]
 
@@ -66,7 +70,7 @@ def study(
     import_modules(modules)
     out, config = Path(out), config or StudyConfig()
     base = with_precision(base or DEPTHS[config.train])
-    _check_base(base)
+    _check_base(config, base)
     config.primary_pair()
     config.secondary_pairs()
     scenes = [scenes] if isinstance(scenes, Path | str) else scenes
@@ -87,6 +91,7 @@ def _study(
     **how: Any,
 ) -> Study:
     plans = make_plans(folders, config, base, (out / SCRATCH).resolve(), progress)
+    _check_weights(plans, out)
     total, done = sum(plan.count() for plan in plans), 0
     progress(0, total, "the first training of a scene looks at its images")
     failed: list[str] = []
@@ -125,8 +130,13 @@ def _study(
     return result
 
 
-def _check_base(base: TrainConfig) -> None:
+def _check_base(config: StudyConfig, base: TrainConfig) -> None:
     """Refuses options of training that the study sets itself, and would pass over."""
+    if base.freeze != DEPTHS[config.train].freeze:
+        words = {"all": "head", "stem": "tail", "none": "full"}
+        raise InputError(
+            f"--freeze {base.freeze}: give --train {words[base.freeze]} instead of {config.train}."
+        )
     if base.seed != 0 or base.validate:
         raise InputError("--seed and --validate: the study sets them; --seeds says how many.")
     if replace(base.loss, depth=None) != LossConfig():
@@ -156,8 +166,34 @@ def _alone(out: Path) -> Generator[None]:
 def _note_look(out: Path, config: StudyConfig) -> None:
     """Records that test images are read, and which contrasts were fixed, before they are."""
     looks = read_json(out / LOOKS) if (out / LOOKS).is_file() else []
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    fixed = f"primary contrast {config.primary}" if config.primary else "no primary contrast"
-    if config.secondary:
-        fixed += f", secondary {config.secondary}"
-    write_json(out / LOOKS, [*looks, f"{now} at commit {environment()['commit']}, {fixed}"])
+    look = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": environment()["commit"],
+        "primary": config.primary,
+        "secondary": config.secondary,
+    }
+    write_json(out / LOOKS, [*looks, look])
+
+
+def _check_weights(plans: list[Plan], out: Path) -> None:
+    """Refuses another file of weights under a name that finished cells know.
+
+    Raises:
+        InputError: If it is another, or called as weights that are no file.
+    """
+    kept = read_json(out / WEIGHTS) if (out / WEIGHTS).is_file() else {}
+    found: dict[str, str] = {}
+    for file in {Path(plan.config.backbone.weights) for plan in plans}:
+        if str(file) in NO_FILE or not file.is_file():  # the backbone says what is wrong
+            continue
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if file.name in NO_FILE or digest != found.setdefault(file.name, digest):
+            raise InputError(f"--backbone.weights {file}: give the file another name.")
+        if kept.get(file.name, digest) != digest:
+            raise InputError(
+                f"--backbone.weights {file}: cells of {out} were made with another file of this "
+                "name; give another --out."
+            )
+    if found.keys() - kept.keys():
+        write_json(out / WEIGHTS, {**kept, **found})

@@ -256,15 +256,16 @@ def holm(p_values: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     return adjusted
 
 
-def adjust(effects: Sequence[SomeEffect]) -> list[SomeEffect]:
-    """Sets ``adjusted_p`` of all contrasts but the primary one, which is not given to it.
+def adjust(effects: Sequence[SomeEffect], least: int = 0) -> list[SomeEffect]:
+    """Sets ``adjusted_p`` of contrasts, for their number or for ``least``, if that is more.
 
     One without a p value stays so, but counts: a failure does not make it easier for the others.
     """
-    p_values = np.array([1.0 if e.p_value is None else e.p_value for e in effects])
+    known = [1.0 if e.p_value is None else e.p_value for e in effects]
+    p_values = np.array([*known, *[1.0] * (least - len(known))])
     return [
         effect if effect.p_value is None else replace(effect, adjusted_p=float(p))
-        for effect, p in zip(effects, holm(p_values), strict=True)
+        for effect, p in zip(effects, holm(p_values), strict=False)
     ]
 
 
