@@ -1,20 +1,22 @@
 """Corruptions: what a photo of the same place looks like on a worse day.
 
-Kinds and strengths follow ImageNet-C (Hendrycks & Dietterich 2019, "Benchmarking Neural Network
-Robustness to Common Corruptions and Perturbations"), with lengths as shares of the photo's short
-side. None moves the camera: the label stays true.
+After ImageNet-C (Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations"): noise, blur, contrast and JPEG have its strengths, with lengths as
+shares of the photo's short side; light, motion and occlusion are told as a photographer would. None
+moves the camera: the label stays true.
 """
 
 import io
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from torch.nn import functional as F
 
-from relocal.errors import unknown
+from relocal.errors import InputError, unknown
 from relocal.images import Source, decode, resize
 
 SEVERITIES = 5
@@ -38,7 +40,8 @@ def corrupt(source: Source, kind: str, severity: int, name: str) -> bytes:
         The bytes of a BMP file.
 
     Raises:
-        InputError: If the kind is unknown, or the photo cannot be read.
+        InputError: If the kind is unknown, the photo cannot be read, or a kind from outside gives
+            anything but an RGB image of the same size: another size would be another camera.
     """
     if kind not in CORRUPTIONS:
         raise unknown("corruption", kind, CORRUPTIONS)
@@ -50,9 +53,21 @@ def corrupt(source: Source, kind: str, severity: int, name: str) -> bytes:
         pixels = resize(pixels, round(scale * pixels.shape[2]), round(scale * pixels.shape[1]))
     photo = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     seed = zlib.crc32(f"{name} {kind} {severity}".encode())
+    changed: Any = CORRUPTIONS[kind](photo, severity, np.random.default_rng(seed))
+    if not isinstance(changed, Image.Image) or (changed.mode, changed.size) != ("RGB", photo.size):
+        raise InputError(
+            f"corruption {kind}: of {name} it made {_what(changed)}, not an RGB image of "
+            f"{photo.width} x {photo.height} pixels; correct the function."
+        )
     content = io.BytesIO()
-    CORRUPTIONS[kind](photo, severity, np.random.default_rng(seed)).save(content, "BMP")
+    changed.save(content, "BMP")
     return content.getvalue()
+
+
+def _what(changed: Any) -> str:
+    if isinstance(changed, Image.Image):
+        return f"{changed.mode} of {changed.width} x {changed.height} pixels"
+    return type(changed).__name__
 
 
 def _noise(photo: Image.Image, severity: int, random: np.random.Generator) -> Image.Image:
@@ -70,9 +85,9 @@ def _blur(photo: Image.Image, severity: int, random: np.random.Generator) -> Ima
 
 
 def _motion(photo: Image.Image, severity: int, random: np.random.Generator) -> Image.Image:
-    """A camera that turned about its y axis while the shutter was open, and is back half-way."""
-    reach = (5, 10, 15, 20, 30)[severity - 1] / _REFERENCE_PX / 2
-    half = max(1, round(reach * min(photo.size)))
+    """A camera that turned sideways while the shutter was open; the label is its middle."""
+    length = (5, 10, 15, 20, 30)[severity - 1] / _REFERENCE_PX * min(photo.size)
+    half = max(1, round((length - 1) / 2))
     rows = torch.from_numpy(np.array(photo, dtype=np.float32)).permute(2, 0, 1)
     padded = F.pad(rows, (half, half), mode="replicate")
     return _image(F.avg_pool1d(padded, 2 * half + 1, stride=1).permute(1, 2, 0).numpy())

@@ -269,6 +269,8 @@ def _under_corruptions(
 ) -> dict[str, dict[str, tuple[PoseErrors, ...]]]:
     """Errors by localizer, kind and severity; all localizers see the same corrupted photo."""
     found: dict[str, dict[str, tuple[PoseErrors, ...]]] = {name: {} for name in localizers}
+    if not localizers:
+        return {}
     total, done = len(CORRUPTIONS) * SEVERITIES * len(test), 0
     for kind in CORRUPTIONS:
         for severity in range(1, SEVERITIES + 1):

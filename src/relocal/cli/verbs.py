@@ -191,7 +191,7 @@ class Evaluate:
     """The report to make."""
     corruptions: bool = False
     """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
-    each: takes forty times as long."""
+    each: forty photos more for each."""
     photos: bool = False
     """Show a few of the photos in report.html although nothing says that they may be shared: for
     private use."""

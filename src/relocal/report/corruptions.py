@@ -22,10 +22,11 @@ from relocal.report.panels import STYLE, inline_svg
 
 CORRUPTED = "corruptions.png"
 ABOUT = (
-    "The same photos under corruptions, at severities 1 (mild) to 5 as in ImageNet-C; *as is*: the "
-    "photo itself. Last row: change against *as is*, geometric mean over kinds. In the figure, "
-    "grey lines are the *oracle nearest* (solid) and the *mean pose* (dotted), which look at no "
-    "photo."
+    "The same photos under corruptions, at severities 1 (mild) to 5; *as is*, or 0: the photo "
+    "itself. Last row: change against *as is*, geometric mean over kinds. A localizer that knows "
+    "little has little to lose: beside a small change look at the medians. In the figure, grey "
+    "lines are the *oracle nearest* (solid) and the *mean pose* (dotted), which look at no photo; "
+    "triangles at the upper edge are errors beyond it, crosses there no answer."
 )
 _QUANTITIES: tuple[Quantity, Quantity] = ("position", "rotation")
 _COLUMNS = 4
@@ -44,12 +45,14 @@ def _of(errors: PoseErrors, quantity: Quantity) -> np.ndarray:
 def changes(report: Report, name: str, quantity: Quantity) -> list[float]:
     """By severity, how many times larger errors are than of photos as they are.
 
-    The geometric mean over kinds of the ratios of medians; infinite where no answer is the rule.
+    The geometric mean over kinds of the ratios of medians. Infinite where a kind leaves most photos
+    without an answer, not a number where photos as they are have none, or no error.
     """
     rows = np.array([medians(report, name, k, quantity) for k in report.corruptions[name]])
-    with np.errstate(divide="ignore", invalid="ignore"):  # no error, or no answer, as it is
-        logs = np.log(rows[:, 1:]) - np.log(rows[:, :1])
-    return np.exp(logs.mean(0)).tolist()
+    if not 0 < rows[0, 0] < np.inf:
+        return [float("nan")] * SEVERITIES
+    with np.errstate(divide="ignore"):  # no error at all
+        return np.exp(np.log(rows[:, 1:] / rows[:, :1]).mean(0)).tolist()
 
 
 def corruption_rows(report: Report, name: str) -> list[list[str]]:
@@ -74,7 +77,8 @@ def corruption_lines(report: Report) -> list[str]:
     for name in report.corruptions:
         cells = corruption_rows(report, name)[-1][2:]
         listed = ", ".join(f"{i}: {cell}" for i, cell in enumerate(cells, start=1))
-        lines.append(f"{name} under corruptions, position / rotation, by severity {listed}.")
+        about = "medians against those of photos as they are, position / rotation, by severity"
+        lines.append(f"{name} under corruptions, {about} {listed}.")
     return lines
 
 
@@ -140,17 +144,26 @@ def _plot(figure: Any, report: Report, quantity: Quantity) -> None:
     lines = {b: median(errors_of(report, b, quantity)) for b in (ORACLE, MEAN)}
     every = [v for n in report.corruptions for k in kinds for v in medians(report, n, k, quantity)]
     finite = [value for value in [*every, *lines.values()] if np.isfinite(value)]
+    # A localizer that is lost may be far beyond the mean pose, where it no longer matters.
+    top = min(max(finite), max(2 * lines[MEAN], 1e-6))
     for axes, kind in zip(panels.flat, kinds, strict=False):
         for baseline, value in lines.items():
-            axes.axhline(value, color=BASELINE, ls=BASELINE_STYLES[baseline], lw=1)
+            axes.axhline(value, color=BASELINE, ls=BASELINE_STYLES[baseline], lw=1, label=baseline)
         for name, colour in colours(report).items():
             label = f" {name}" if name.startswith("_") else name
-            values = medians(report, name, kind, quantity)
+            values = np.array(medians(report, name, kind, quantity))
             axes.plot(range(SEVERITIES + 1), values, color=colour, marker=".", label=label)
+            for marker, beyond in (
+                ("^", np.isfinite(values) & (values > top)),
+                ("x", values == np.inf),
+            ):
+                edge = np.full(int(beyond.sum()), 1.02 * top)
+                axes.scatter(
+                    np.flatnonzero(beyond), edge, color=colour, marker=marker, clip_on=False
+                )
         axes.set_title(kind, fontsize=9)
         axes.set_xticks(range(SEVERITIES + 1))
-        # A localizer that is lost may be far beyond the mean pose, where it no longer matters.
-        axes.set_ylim(0, 1.05 * min(max(finite), max(2 * lines[MEAN], 1e-6)))
+        axes.set_ylim(0, 1.05 * top)
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
     for axes in list(panels.flat)[len(kinds) :]:
