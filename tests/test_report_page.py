@@ -171,7 +171,8 @@ def test_page_says_how_the_result_was_made(page: Element) -> None:
     facts = dict(zip(terms, (element.text() for element in page.all("dd")), strict=True))
     assert facts["Labels"] == f"by {HOSTILE}"
     assert facts["Training of posenet"] == (
-        f"{COUNT} training images, googlenet, loss posenet+frustum, 7 epochs, seed 3, 1.5 min"
+        f"{COUNT} training images, googlenet, loss posenet+frustum/gamma=0.25, rotation as "
+        "quaternion, 7 epochs, seed 3, 1.5 min"
     )
     assert facts["Unit"] == "metres"
     assert facts["Commit"] == "0123456789ab"

@@ -16,11 +16,9 @@ from relocal.errors import InputError
 from relocal.losses import LOSSES, LossConfig
 from relocal.losses.uncoupled import Position
 from relocal.report import save_study
-from relocal.report.study_words import standing
 from relocal.scene import Scene, load_scene
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.cells import Cell, run_cell
-from relocal.studies.contrasts import base_of, twin_of
 from relocal.studies.folds import (
     Fold,
     asked_images,
@@ -123,12 +121,6 @@ def test_every_loss_has_the_same_budget() -> None:
     assert {t.beta for t in fixed} == {1.0}
     assert len({t.gamma for t in fixed}) == 4
     assert settings(LossConfig(name="posenet"), 1) == [LossConfig(name="posenet")]
-
-
-def test_a_twin_has_every_term_decoupled() -> None:
-    assert twin_of("posenet+frustum/form=squared") == "posenet+twin:frustum/form=squared"
-    assert base_of("posenet+twin:frustum+points/beta=2/form=squared") == "posenet/beta=2"
-    assert twin_of("posenet+twin:frustum+points") == "posenet+twin:frustum+twin:points"
 
 
 def test_what_a_text_fixes_is_not_tuned() -> None:
@@ -346,65 +338,6 @@ def test_options_that_the_study_sets_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"--seeds says how many|in --losses"):
         study([blocks_scene], tmp_path, StudyConfig(), replace(base, **change))
-
-
-@pytest.mark.parametrize(
-    ("primary", "reason"),
-    [
-        ("posenet:defualt", "there is no 'defualt'. Did you mean default"),
-        ("posenet+twin:frustm:default", "there is no 'posenet.twin:frustm'"),
-        ("posenet", "write A:B"),
-        ("posenet:posenet", "write A:B"),
-    ],
-)
-def test_a_wrong_primary_contrast_is_refused_before_any_training(
-    tiny_scene: Any, tmp_path: Path, primary: str, reason: str
-) -> None:
-    config = StudyConfig(losses="default,posenet,posenet+twin:frustum", primary=primary)
-    with pytest.raises(InputError, match=reason) as caught:
-        study([tiny_scene.folder], tmp_path / "out", config)
-    assert len(str(caught.value)) < 300
-    assert not (tmp_path / "out" / "cells").exists()
-
-
-@pytest.mark.parametrize(
-    ("secondary", "reason"),
-    [
-        ("posenet:defualt", "--secondary posenet:defualt: there is no 'defualt'"),
-        ("posenet:default,posenet", "--secondary posenet: write A:B"),
-        ("posenet + frustum : default", "are compared already"),
-        ("posenet:default, posenet:default", "are compared already"),
-        ("posenet:posenet+frustum,posenet+frustum:posenet", "are compared already"),
-        ("default:posenet", "default is the reference; write posenet:default"),
-    ],
-)
-def test_wrong_secondary_contrasts_are_refused_before_any_training(
-    tiny_scene: Any, tmp_path: Path, secondary: str, reason: str
-) -> None:
-    losses, primary = "default,posenet,posenet+frustum", "posenet+frustum:default"
-    config = StudyConfig(losses=losses, primary=primary, secondary=secondary)
-    with pytest.raises(InputError, match=reason):
-        study([tiny_scene.folder], tmp_path / "out", config)
-    assert not (tmp_path / "out" / "cells").exists()
-
-
-def test_contrasts_are_noted_with_the_look(
-    blocks_scene: Path, base: TrainConfig, tmp_path: Path
-) -> None:
-    config = StudyConfig(losses="default,posenet,position", seeds=1, tune=1, final=True)
-    config = replace(config, primary="posenet:default", secondary="position:default")
-    (look,) = study([blocks_scene], tmp_path, config, base).looks
-    assert (look["primary"], look["secondary"]) == ("posenet:default", "position:default")
-    # What is named once they have been read was not fixed beforehand, and the report says so.
-    late = replace(config, primary="position:default", secondary="posenet:default")
-    found = study([blocks_scene], tmp_path, late, base)
-    assert found.looks == (look,)
-    assert {c.kind for c in comparisons(found)} == {"reference"}
-    assert "primary contrast posenet:default, secondary position:default." in standing(found)
-    assert standing(found).endswith(
-        "Named only after that, and so among the rest: position against default, posenet against "
-        "default."
-    )
 
 
 def test_two_scenes_of_one_name_are_refused(

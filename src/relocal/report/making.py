@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from relocal.evaluation import Report
+from relocal.losses import LossConfig, loss_text
 from relocal.scene.scene import some
 
 
@@ -15,9 +16,10 @@ def trainings(report: Report) -> dict[str, str]:
             continue
         train, seconds = about["train"], about["training_seconds"]
         minutes = "" if seconds is None else f", {seconds / 60:.1f} min"
+        rotation = train.get("model", {}).get("rotation", "quaternion")
         found[name] = (
-            f"{about['training_images']} training images, "
-            f"{train['backbone']['name']}, loss `{train['loss']['name']}`, "
+            f"{about['training_images']} training images, {train['backbone']['name']}, loss "
+            f"`{loss_text(LossConfig(**train['loss']))}`, rotation as `{rotation}`, "
             f"{train['epochs']} epochs, seed {train['seed']}{minutes}"
         )
     return found

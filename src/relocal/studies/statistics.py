@@ -251,21 +251,19 @@ def holm(p_values: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     """Adjusted p values in the order given (Holm 1979): below 0.05 where the step-down rejects."""
     order = np.argsort(p_values, kind="stable")
     steps = p_values[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
+    return np.minimum(np.maximum.accumulate(steps), 1.0)[np.argsort(order)]
 
 
 def adjust(effects: Sequence[SomeEffect], least: int = 0) -> list[SomeEffect]:
-    """Sets ``adjusted_p`` of contrasts, for their number or for ``least``, if that is more.
+    """Sets ``adjusted_p``, for their number or for ``least`` if that is more.
 
     One without a p value stays so, but counts: a failure does not make it easier for the others.
     """
     known = [1.0 if e.p_value is None else e.p_value for e in effects]
-    p_values = np.array([*known, *[1.0] * (least - len(known))])
+    adjusted = holm(np.array([*known, *[1.0] * (least - len(known))]))
     return [
         effect if effect.p_value is None else replace(effect, adjusted_p=float(p))
-        for effect, p in zip(effects, holm(p_values), strict=False)
+        for effect, p in zip(effects, adjusted, strict=False)
     ]
 
 
