@@ -112,7 +112,7 @@ def run_study(scene: Path, out: Path, workers: int = 1) -> subprocess.Popen[byte
     command += ["--losses", "default,posenet", "--seeds", "2", "--tune", "1", "--train", "tail"]
     command += ["--epochs", "4", "--batch-size", "8", "--view.input-px", "64"]
     command += ["--model.width", "32", "--workers", str(workers)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def table(out: Path) -> dict[str, Any]:
