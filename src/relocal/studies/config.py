@@ -25,7 +25,8 @@ class StudyConfig:
     folds: str = "own"
     """Folds of each scene's split: own (as imported), all, or numbers such as 0,3."""
     tune: int = MAX_SETTINGS
-    """Settings of each loss that are tried on validation blocks, at most 4; 1 tunes nothing."""
+    """Settings of each loss that are tried on validation blocks, at most 4; 1 tunes nothing, 2 and
+    3 leave out the larger weights."""
     tune_train: Depth | None = None
     """What learns while settings are tried; none is what --train says. With head, trying takes
     seconds, and longer trainings take the setting that was best on frozen features."""
