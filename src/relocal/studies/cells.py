@@ -38,6 +38,7 @@ SCRATCH = "scratch"
 FAILURES = "failures.txt"
 """Tracebacks of cells that failed in a way that relocal did not foresee."""
 _DIGITS = 5
+_DECIMALS = 8
 
 Report = Callable[[int, int, str], None]
 
@@ -193,7 +194,10 @@ def data_identity(fold: Fold, validate: bool) -> dict[str, Any]:
     scene = fold_scene(fold)
     parts = (training_images(scene, not validate), asked_images(scene, not validate))
     names = [[scene.images[i] for i in part.tolist()] for part in parts]
-    poses = [scene.poses.position.tolist(), scene.poses.quaternion.tolist()]
+    # Processors differ in the last digits of what a reader computes, and the same scene is to be
+    # known on any of them. Adding 0 makes -0 the same as 0.
+    numbers = (scene.poses.position, scene.poses.quaternion)
+    poses = [(part.double().round(decimals=_DECIMALS) + 0.0).tolist() for part in numbers]
     depth = scene.depth_range()
     return {
         "data": _sha(json.dumps([poses, names]))[:16],
