@@ -15,8 +15,9 @@ from relocal.backbones import BackboneConfig, build_backbone
 from relocal.errors import InputError
 from relocal.losses import LOSSES, LossConfig
 from relocal.losses.uncoupled import Position
+from relocal.pose import Pose
 from relocal.report import save_study
-from relocal.scene import Scene, load_scene
+from relocal.scene import Scene, load_scene, save_scene
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.cells import Cell, run_cell
 from relocal.studies.folds import (
@@ -291,6 +292,22 @@ def test_a_cell_of_a_loss_without_depth_stays_when_map_points_come(
         config = replace(base, validate=True, loss=LossConfig(name=name))
         cell = Cell("tiny", Fold(blocks_scene), name, config, "seed-0")
         assert ("depth" in cells.identity(cell)) == depends
+
+
+def test_a_scene_is_known_on_a_processor_that_rounds_otherwise(
+    blocks_scene: Path, tmp_path: Path
+) -> None:
+    scene = load_scene(blocks_scene)
+
+    def known(change: float) -> dict[str, Any]:
+        out = tmp_path / f"moved by {change}"
+        poses = Pose(scene.poses.position * (1 + change), scene.poses.quaternion)
+        save_scene(replace(scene, poses=poses), out)
+        return cells.data_identity(Fold(out), validate=False)
+
+    same = known(0.0)
+    assert known(1e-15) == same == known(-1e-15)
+    assert known(1e-6) != same
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "{}", '{"position": 1}', "{"])

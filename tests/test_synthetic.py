@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import relocal
 from relocal.datasets.room.config import RoomConfig
 from relocal.datasets.room.recording import film
 from relocal.datasets.synthetic import read_synthetic, render_room
@@ -48,6 +49,12 @@ def test_rendering_again_gives_the_same_bytes(rendered: Path, tmp_path: Path) ->
     files = sorted(p.relative_to(rendered) for p in rendered.rglob("*") if p.is_file())
     assert len(files) == 6 + 3 + 2
     assert all((rendered / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
+
+
+def test_rooms_are_rendered_and_imported_as_the_study_does(tmp_path: Path) -> None:
+    relocal.render_room(f"{tmp_path}/photos/bare", PLAIN)
+    relocal.import_scene("synthetic", f"{tmp_path}/photos/bare", f"{tmp_path}/scene")
+    assert relocal.load_scene(tmp_path / "scene").splits.keys() == {"train", "test"}
 
 
 def test_scene_says_what_was_rendered(rendered: Path) -> None:

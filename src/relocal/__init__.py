@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from relocal.corruptions import CORRUPTIONS
     from relocal.datasets import DATASETS, import_scene
     from relocal.datasets.downloads import DOWNLOADS, get_scene
+    from relocal.datasets.room.config import RoomConfig
+    from relocal.datasets.synthetic import render_room
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate
@@ -43,6 +45,8 @@ _HOME = {
     "corruptions": ("CORRUPTIONS",),
     "datasets": ("DATASETS", "import_scene"),
     "datasets.downloads": ("DOWNLOADS", "get_scene"),
+    "datasets.room.config": ("RoomConfig",),
+    "datasets.synthetic": ("render_room",),
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
     "evaluation": ("Report", "evaluate"),

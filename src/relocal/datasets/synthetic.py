@@ -60,7 +60,7 @@ def read_synthetic(
 
 
 def render_room(
-    out: Path, config: RoomConfig, progress: Progress = lambda done, total: None
+    out: Path | str, config: RoomConfig, progress: Progress = lambda done, total: None
 ) -> None:
     """Renders a room; its folder appears when it is whole.
 
@@ -75,6 +75,7 @@ def render_room(
     # Here, because OpenCV is slow to load and only rendering needs it.
     from relocal.datasets.room.recording import record
 
+    out = Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         what = "holds a room" if (out / _ROOM).exists() else "is no rendered room"
         raise InputError(f"{out}: exists already and {what}; give another folder or remove it.")
