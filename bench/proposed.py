@@ -16,12 +16,10 @@ from pathlib import Path
 from speed import latency_ms
 
 import relocal
-from relocal.datasets.room.config import RoomConfig
-from relocal.datasets.synthetic import render_room
 from relocal.training import PRESETS
 from relocal.training.run import environment
 
-ROOM = RoomConfig(train_frames=256, test_frames=40, width_px=640, height_px=480)
+ROOM = relocal.RoomConfig(train_frames=256, test_frames=40, width_px=640, height_px=480)
 ROUNDS = 7
 NAMES = ("default", "proposed")
 
@@ -42,7 +40,7 @@ def main() -> None:
     rows: dict[str, dict[str, list[float]]] = {name: {} for name in NAMES}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        render_room(folder / "room", ROOM)
+        relocal.render_room(folder / "room", ROOM)
         scene = relocal.import_scene("synthetic", folder / "room", folder / "scene")
         files = [scene.path(i) for i in scene.indices("test").tolist()]
         for k in range(ROUNDS):

@@ -27,14 +27,12 @@ from PIL import Image, ImageEnhance
 from torch.utils.data import DataLoader, Dataset
 
 import relocal
-from relocal.datasets.room.config import RoomConfig
-from relocal.datasets.synthetic import render_room
 from relocal.models import PoseNet
 from relocal.pose import safe_norm
 from relocal.training import PRESETS, load_run
 from relocal.training.run import build_model, environment
 
-ROOM = RoomConfig(train_frames=256, test_frames=40, width_px=640, height_px=480)
+ROOM = relocal.RoomConfig(train_frames=256, test_frames=40, width_px=640, height_px=480)
 CONFIG = replace(
     PRESETS["posenet2015"],
     model=relocal.PoseNetConfig(pool="average"),
@@ -203,7 +201,7 @@ def main() -> None:
     out = parser.parse_args().out
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        render_room(folder / "room", ROOM)
+        relocal.render_room(folder / "room", ROOM)
         scene = relocal.import_scene("synthetic", folder / "room", folder / "scene")
         print("training, images/s")
         training = medians(
