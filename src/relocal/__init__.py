@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from relocal.datasets.downloads import DOWNLOADS, get_scene
     from relocal.datasets.room.config import RoomConfig
     from relocal.datasets.synthetic import render_room
+    from relocal.datasets.writing import WRITERS, export_scene
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate
@@ -47,6 +48,7 @@ _HOME = {
     "datasets.downloads": ("DOWNLOADS", "get_scene"),
     "datasets.room.config": ("RoomConfig",),
     "datasets.synthetic": ("render_room",),
+    "datasets.writing": ("WRITERS", "export_scene"),
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
     "evaluation": ("Report", "evaluate"),

@@ -85,6 +85,10 @@ class Camera:
         zero = torch.zeros_like(self.params[..., 0])
         return tuple(values.get(name, zero) for name in _FULL)
 
+    def opencv_params(self) -> Float[Tensor, "*batch 8"]:
+        """fx, fy, cx, cy, k1, k2, p1, p2: those of the OPENCV model, which includes the others."""
+        return torch.stack(self._full(), dim=-1)
+
     @property
     def focal(self) -> Float[Tensor, "*batch 2"]:
         """Focal lengths in x and y, in pixels."""
@@ -196,7 +200,7 @@ class Camera:
         return replace(camera, width=width, height=height, params=params)
 
     def _with_two_focals(self) -> "Camera":
-        full = torch.stack(self._full(), dim=-1)
+        full = self.opencv_params()
         if self.model == "SIMPLE_PINHOLE":
             return replace(self, model="PINHOLE", params=full[..., :4])
         return replace(self, model="OPENCV", params=full)

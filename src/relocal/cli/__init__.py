@@ -18,7 +18,15 @@ from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.public import Get, Paper
 from relocal.cli.studies import Study
-from relocal.cli.verbs import Demo, Evaluate, Import, Localize, Train, Triangulate
+from relocal.cli.verbs import (
+    Demo,
+    Evaluate,
+    ExportScene,
+    Import,
+    Localize,
+    Train,
+    Triangulate,
+)
 from relocal.errors import InputError, unknown
 from relocal.losses import COUPLED, LOSSES
 from relocal.plugins import import_modules
@@ -33,11 +41,12 @@ _SHORT = {
 }
 """Other names of options that are often given."""
 
-Verb = Import | Get | Triangulate | Train | Evaluate | Study | Localize | Demo | Paper
+Verb = Import | Get | ExportScene | Triangulate | Train | Evaluate | Study | Localize | Demo | Paper
 
 VERBS: dict[str, type[Verb]] = {
     "import": Import,
     "get": Get,
+    "export-scene": ExportScene,
     "triangulate": Triangulate,
     "train": Train,
     "evaluate": Evaluate,

@@ -18,6 +18,7 @@ from relocal.cli.console import (
     warn,
 )
 from relocal.datasets import import_scene
+from relocal.datasets.writing import export_scene
 from relocal.demonstration import demo
 from relocal.errors import InputError
 from relocal.evaluation import evaluate
@@ -43,7 +44,7 @@ class Import:
     """
 
     reader: Positional[str]
-    """What the folder holds: 7scenes, cambridge, colmap, nerfstudio, synthetic."""
+    """What the folder holds: 7scenes, cambridge, colmap, nerfstudio, synthetic, tum."""
     folder: Positional[Path]
     """The folder to read; synthetic renders it when it does not exist."""
     out: Path
@@ -57,7 +58,7 @@ class Import:
     fold: int | None = None
     """Which block of five, or which sequence, is test, counted from 0; the last by default."""
     unit: Literal["m", "unit"] | None = None
-    """m says that the poses are metric (nerfstudio, colmap)."""
+    """m says that the poses are metric (nerfstudio, colmap), unit that they are not (tum)."""
     exif: Literal["stored", "upright"] | None = None
     """Which pixels the labels of photos that EXIF turns are of, where their size does not tell."""
     modules: Modules = ()
@@ -79,6 +80,32 @@ class Import:
                 progress=report,
             )
         print_scene(scene, self.out)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportScene:
+    """Write a scene in the layout of another tool: 7scenes, cambridge, nerfstudio, tum.
+
+    A scene is a COLMAP model already, which COLMAP's tools open as it is.
+
+    Example: relocal export-scene scenes/heads --format nerfstudio --out heads-nerfstudio
+    """
+
+    scene: Positional[Path]
+    """The scene."""
+    format: str
+    """7scenes, cambridge, nerfstudio or tum."""
+    out: Path
+    """The folder to make."""
+
+    def run(self) -> int:
+        """Exports and says how the folder is read again."""
+        with progress_bar() as report:
+            export_scene(self.scene, self.out, self.format, report)
+        labels = ["--labels", str(self.out / "labels.txt")] if self.format == "7scenes" else []
+        again = shlex.join(["relocal", "import", self.format, str(self.out), *labels])
+        print(f"{self.out}: written as {self.format}. It is read again by: {again} --out SCENE")
         return 0
 
 

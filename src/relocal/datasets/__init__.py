@@ -10,6 +10,7 @@ from relocal.datasets.colmap import read_colmap_model
 from relocal.datasets.nerfstudio import read_nerfstudio
 from relocal.datasets.seven_scenes import read_seven_scenes
 from relocal.datasets.synthetic import read_synthetic
+from relocal.datasets.tum import read_tum
 from relocal.errors import InputError, unknown
 from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.files import check_new
@@ -104,4 +105,5 @@ DATASETS: dict[str, Callable[..., Scene]] = {
     "colmap": read_colmap_model,
     "nerfstudio": read_nerfstudio,
     "synthetic": read_synthetic,
+    "tum": read_tum,
 }

@@ -286,7 +286,7 @@ def resample(
     if size != (camera.width, camera.height) and max(scale) < 1.5:
         image = resize(image, *size)
         camera = camera.resized(*size)
-    if _same_view(camera, target):
+    if same_view(camera, target):
         return image
     grid, shown = sampling_grid(camera, target)
     seen = float(shown.float().mean())
@@ -329,7 +329,7 @@ def sampling_grid(
     return (2 * source / size - 1).float(), shown
 
 
-def _same_view(camera: Camera, target: Camera) -> bool:
+def same_view(camera: Camera, target: Camera) -> bool:
     """Whether no pixel moves by more than a tenth of a pixel between the two cameras."""
     if (camera.width, camera.height) != (target.width, target.height) or camera.has_distortion:
         return False

@@ -259,7 +259,7 @@ def _place_images(
         decode(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         if reading is None:
-            _link(source, target)
+            link_file(source, target)
         else:
             _write_upright(source, target)
         return reading, QUARTER_TURNS[orientation] if reading == "stored" else 0
@@ -283,7 +283,7 @@ def _write_upright(source: Path, target: Path) -> None:
         ImageOps.exif_transpose(image).save(target, format=image.format, quality=95)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
     """Hard-links an image; copies it across disks."""
     real = source.resolve()
     try:
