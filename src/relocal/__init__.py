@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
-    from relocal.report import plain_table, save_report, save_study, study_table
+    from relocal.report import plain_table, save_labels, save_report, save_study, study_table
     from relocal.scene import Scene, load_scene, save_scene
-    from relocal.sfm import TriangulateConfig, triangulate
+    from relocal.sfm import LabelConfig, Labelling, TriangulateConfig, label, triangulate
     from relocal.studies import (
         StudyConfig,
         comparisons,
@@ -57,9 +57,9 @@ _HOME = {
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
-    "report": ("plain_table", "save_report", "save_study", "study_table"),
+    "report": ("plain_table", "save_labels", "save_report", "save_study", "study_table"),
     "scene": ("Scene", "load_scene", "save_scene"),
-    "sfm": ("TriangulateConfig", "triangulate"),
+    "sfm": ("LabelConfig", "Labelling", "TriangulateConfig", "label", "triangulate"),
     "studies": ("StudyConfig", "comparisons", "load_study", "pooled_twins", "study"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),

@@ -16,6 +16,7 @@ from tyro.extras import subcommand_cli_from_dict
 from relocal import __version__
 from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
+from relocal.cli.labelling import Label
 from relocal.cli.public import Get, Paper
 from relocal.cli.studies import Study
 from relocal.cli.verbs import (
@@ -41,11 +42,24 @@ _SHORT = {
 }
 """Other names of options that are often given."""
 
-Verb = Import | Get | ExportScene | Triangulate | Train | Evaluate | Study | Localize | Demo | Paper
+Verb = (
+    Import
+    | Get
+    | Label
+    | ExportScene
+    | Triangulate
+    | Train
+    | Evaluate
+    | Study
+    | Localize
+    | Demo
+    | Paper
+)
 
 VERBS: dict[str, type[Verb]] = {
     "import": Import,
     "get": Get,
+    "label": Label,
     "export-scene": ExportScene,
     "triangulate": Triangulate,
     "train": Train,

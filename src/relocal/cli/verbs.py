@@ -305,8 +305,8 @@ class Demo:
         return 0
 
 
-def print_scene(scene: Scene, out: Path) -> None:
-    """Says what an imported scene holds, and what it lacks."""
+def print_scene(scene: Scene, out: Path, verb: str = "import") -> None:
+    """Says what a scene holds that a verb has made, and what it lacks."""
     missing = scene.provenance.get("missing_images", [])
     if missing:
         listed = scene.provenance["listed_images"]
@@ -328,7 +328,7 @@ def print_scene(scene: Scene, out: Path) -> None:
     if not scene.splits["test"]:
         warn(
             "there are no test images, so this scene trains but cannot be evaluated; for that "
-            f"import it again, into another folder, with --split {fitting_blocks(scene)}."
+            f"{verb} it again, into another folder, with --split {fitting_blocks(scene)}."
         )
 
 

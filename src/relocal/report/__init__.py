@@ -2,6 +2,7 @@
 
 from relocal.report.figures import CURVES, TOP_VIEW, draw_curves, draw_top_view
 from relocal.report.files import save_report
+from relocal.report.labels import draw_labels, labels_to_markdown, save_labels
 from relocal.report.lines import Format, estimate_line, estimate_to_json, pose_to_json
 from relocal.report.making import unit_name
 from relocal.report.page import report_to_html
@@ -23,15 +24,18 @@ __all__ = [
     "Photos",
     "choose_photos",
     "draw_curves",
+    "draw_labels",
     "draw_top_view",
     "estimate_line",
     "estimate_to_json",
+    "labels_to_markdown",
     "loss_surfaces",
     "plain_table",
     "pose_to_json",
     "report_to_html",
     "report_to_json",
     "report_to_markdown",
+    "save_labels",
     "save_report",
     "save_study",
     "study_table",

@@ -22,12 +22,12 @@ _SEEN_AXIS = 0.3  # of its length: shorter axes would only be a blot
 TOP_VIEW, CURVES = "top_view.png", "curves.png"
 # Baselines are grey, so that the eye goes to what was measured.
 BASELINE_STYLES = {MEAN: "dotted", ORACLE: "solid", RETRIEVAL: "dashed"}
-_COLOURS = (PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f")
+COLOURS = (PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f")
 
 
 def colours(report: Report) -> dict[str, str]:
     """Each localizer's colour."""
-    return dict(zip(report.localizers(), cycle(_COLOURS), strict=False))
+    return dict(zip(report.localizers(), cycle(COLOURS), strict=False))
 
 
 def errors_of(report: Report, method: str, quantity: Quantity) -> Errors:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from relocal.errors import InputError
 from relocal.images import check_space
 from relocal.scene import Scene
 from relocal.scene.colmap import write_colmap
-from relocal.sfm.pairs import TriangulateConfig
 
 Progress = Callable[[int, int, str], None]
 
@@ -34,7 +33,8 @@ _BYTES_A_MATCH = 2 * 8  # as found and as verified
 _SPARE_BYTES = 32 * 2**20  # the database's log, and what is written beside it
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """A name for what a value says."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
@@ -45,7 +45,7 @@ def work_folder(scene: Scene, cache: Path) -> Generator[Path]:
     Raises:
         InputError: If one does, or COLMAP fails meanwhile.
     """
-    work = cache / f"sfm-{_digest([scene.name, scene.images])}"
+    work = cache / f"sfm-{digest([scene.name, scene.images])}"
     work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(work / _LOCK, timeout=0):
@@ -63,13 +63,13 @@ def place_of(scene: Scene) -> Path | str:
     return scene.folder or scene.name
 
 
-def database_name(scene: Scene, config: TriangulateConfig) -> str:
+def database_name(scene: Scene, features: int) -> str:
     """Tells all that features and matches depend on, which is neither the split nor the poses."""
     stats = [scene.path(i).stat() for i in range(len(scene))]
     rows = [
         (stat.st_size, stat.st_mtime_ns, scene.camera(i).to_json()) for i, stat in enumerate(stats)
     ]
-    return f"{_digest([rows, config.features])}.db"
+    return f"{digest([rows, features])}.db"
 
 
 def numbered(scene: Scene, index: Int[Tensor, " n"], work: Path) -> Scene:
@@ -99,8 +99,14 @@ def sweep(work: Path, database: Path) -> None:
             item.unlink()
 
 
-def begin_database(scene: Scene, database: Path) -> None:
-    """Writes cameras and images into a new database, which appears when it is whole."""
+def begin_database(scene: Scene, database: Path, known_focal: Collection[int] = ()) -> None:
+    """Writes cameras and images into a new database, which appears when it is whole.
+
+    Args:
+        scene: Numbered images with their cameras.
+        database: The file.
+        known_focal: Indices of cameras whose focal length is more than a guess.
+    """
     import pycolmap
 
     if database.exists():
@@ -111,6 +117,7 @@ def begin_database(scene: Scene, database: Path) -> None:
         partial = Path(temporary) / database.name
         with pycolmap.Database.open(partial) as content:
             for camera in model.cameras.values():
+                camera.has_prior_focal_length = camera.camera_id - 1 in known_focal
                 content.write_camera(camera, use_camera_id=True)
             for rig in model.rigs.values():
                 content.write_rig(rig, use_rig_id=True)
@@ -126,10 +133,8 @@ def _image_ids(scene: Scene) -> list[int]:
     return [int(Path(name).stem) + 1 for name in scene.images]
 
 
-def find_features(
-    scene: Scene, database: Path, config: TriangulateConfig, progress: Progress
-) -> None:
-    """Finds the features of numbered images that have none yet.
+def find_features(scene: Scene, database: Path, features: int, progress: Progress) -> None:
+    """Finds the features of numbered images that have none yet, at most ``features`` each.
 
     Raises:
         InputError: If the disk is too full.
@@ -143,11 +148,11 @@ def find_features(
             if not (content.exists_keypoints(i) and content.exists_descriptors(i))
         ]
     options = pycolmap.FeatureExtractionOptions()
-    options.sift.max_num_features = config.features
+    options.sift.max_num_features = features
     step = _IMAGES_A_CORE * (os.cpu_count() or 1)
     for done in range(0, len(left), step):
         progress(len(scene) - len(left) + done, len(scene), "finding features")
-        _check_room(database, (len(left) - done) * config.features * _BYTES_A_FEATURE)
+        _check_room(database, (len(left) - done) * features * _BYTES_A_FEATURE)
         pycolmap.extract_features(
             database,
             scene.image_root,
@@ -161,7 +166,7 @@ def match_pairs(
     scene: Scene,
     database: Path,
     pairs: Int[np.ndarray, "pairs 2"],
-    config: TriangulateConfig,
+    features: int,
     progress: Progress,
 ) -> None:
     """Matches the features of pairs of numbered images that are not matched yet.
@@ -184,7 +189,7 @@ def match_pairs(
     verification.ransac.random_seed = 0
     for done in range(0, len(left), _PAIRS_A_STEP):
         progress(len(pairs) - len(left) + done, len(pairs), "matching")
-        _check_room(database, (len(left) - done) * config.features * _BYTES_A_MATCH)
+        _check_room(database, (len(left) - done) * features * _BYTES_A_MATCH)
         options.match_list_path.write_text("".join(left[done : done + _PAIRS_A_STEP]), "utf-8")
         pycolmap.match_image_pairs(
             database,
@@ -204,7 +209,11 @@ Matches = dict[tuple[int, int], UInt[np.ndarray, "_ 2"]]
 
 
 def copy_matches(
-    scene: Scene, database: Path, pairs: Int[np.ndarray, "pairs 2"], own: Path
+    scene: Scene,
+    database: Path,
+    pairs: Int[np.ndarray, "pairs 2"],
+    own: Path,
+    known_focal: Collection[int] = (),
 ) -> Matches:
     """Copies some numbered images and pairs, numbered anew, into a database of their own.
 
@@ -220,7 +229,7 @@ def copy_matches(
     import pycolmap
 
     _check_room(own, database.stat().st_size)
-    begin_database(scene, own)
+    begin_database(scene, own, known_focal)
     ids, matches = _image_ids(scene), Matches()
     with pycolmap.Database.open(database) as every, pycolmap.Database.open(own) as mine:
         for i, image_id in enumerate(ids):

@@ -116,12 +116,12 @@ def triangulated(
             f"{place_of(scene)}: no two training images look the same way; --turn-deg."
         )
     with work_folder(scene, cache) as work:
-        database = work / database_name(scene, config)
+        database = work / database_name(scene, config.features)
         whole = numbered(scene, train, work)
         part = _subset(whole, train)
         begin_database(whole, database)
-        find_features(part, database, config, progress)
-        match_pairs(part, database, pairs, config, progress)
+        find_features(part, database, config.features, progress)
+        match_pairs(part, database, pairs, config.features, progress)
         progress(0, 1, "triangulating")
         points, about = _triangulate(part, database, pairs, config)
         sweep(work, database)

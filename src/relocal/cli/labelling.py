@@ -1,0 +1,88 @@
+"""The verb that makes a scene of photos and videos."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from relocal.cli.console import INTERRUPTED, counted, progress_bar, warn
+from relocal.cli.verbs import print_scene
+from relocal.report import save_labels
+from relocal.scene.scene import some
+from relocal.sfm import LabelConfig, Labelling, label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Find where photos and frames of videos were taken, and make a scene of them.
+
+    Example: relocal label walk-1.mp4 walk-2.mp4 --out scenes/office --split sequence
+    """
+
+    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC")]
+    """Folders of photos and videos, each a recording."""
+    out: Path
+    """The scene to make; what is made on the way is kept in a folder beside it, OUT.label."""
+    scale: str | None = None
+    """What gives the scene its metres: the distance between the cameras of two images
+    (walk/a.jpg,walk/b.jpg=1.5), gps (EXIF), or a file of known poses."""
+    split: str | None = None
+    """sequence (one recording is test), blocks:40/5/5, last:25%, or a JSON file; all images train
+    without it."""
+    fold: int | None = None
+    """Which block of five, or which recording, is test, counted from 0; the last by default."""
+    config: Annotated[LabelConfig, arg(name="")] = field(default_factory=LabelConfig)
+
+    def run(self) -> int:
+        """Labels, and says how good the labels are."""
+        try:
+            with progress_bar() as report:
+                made = label(
+                    self.sources,
+                    self.out,
+                    self.config,
+                    scale=self.scale,
+                    split=self.split,
+                    fold=self.fold,
+                    progress=report,
+                )
+        except KeyboardInterrupt:
+            warn("stopped; what is made is kept, and the same command goes on with it.")
+            return INTERRUPTED
+        print_labels(made, self.out)
+        print(f"Labels: {save_labels(made)}")
+        return 0
+
+
+def print_labels(made: Labelling, out: Path) -> None:
+    """Says how many photos were placed, how well, and why others were not."""
+    about, unit = made.about, made.scene.unit
+    print(
+        f"{out}: {about['placed']} of {counted(about['photos'], 'photo')} placed, "
+        f"{about['points']} map points, mean track {about['mean_track_length']:.1f} photos, "
+        f"mean reprojection error {about['mean_reprojection_error_px']:.2f} px."
+    )
+    for reason, names in _by_reason(about["left_out"]).items():
+        warn(f"left out, {reason}: {some(names)}.")
+    for doubt in made.warnings:
+        warn(doubt)
+    print(f"Scale: {_scale_text(about['scale'], unit)}")
+    print_scene(made.scene, out, "label")
+
+
+def _by_reason(left: dict[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        reasons.setdefault(reason.removesuffix("."), []).append(name)
+    return reasons
+
+
+def _scale_text(fit: dict[str, Any], unit: str) -> str:
+    if not fit:
+        return f'not known; lengths are in the unit "{unit}" (--scale gives it one).'
+    if fit["by"] == "distance":
+        return f"{fit['metres']:g} m between {' and '.join(fit['images'])}."
+    turned = f", {fit['median_residual_deg']:.2f}°" if "median_residual_deg" in fit else ""
+    left = f"median residual {fit['median_residual_m']:.3f} m{turned}"
+    return f"fitted to the {fit['by']} of {counted(fit['images'], 'image')}, {left}."

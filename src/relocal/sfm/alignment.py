@@ -1,0 +1,226 @@
+"""The frame of a labelled scene: upright, its origin in the middle, its scale if one is known.
+
+Photos alone leave seven numbers open: where the origin is, how the world is turned, and how long a
+metre is. Cameras are held level more often than not, so up can be told; the length of a metre must
+be given.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import ExifTags
+from torch import Tensor
+
+from relocal.errors import InputError
+from relocal.images import open_photo
+from relocal.pose import Pose, matrix_to_quaternion, position_error, rotation_error_deg
+from relocal.scene import Scene
+from relocal.scene.scene import some
+
+LEAST_FIT = 3
+_DOWN_WEIGHT = 0.01
+_GPS_ERROR_M = 5.0  # of a phone under open sky
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x ↦ scale · R x + shift, from one world to another."""
+
+    scale: float
+    rotation: Float[Tensor, "3 3"]
+    shift: Float[Tensor, "3"]
+
+    def points(self, xyz: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+        """Points of the one world in the other."""
+        return self.scale * xyz @ self.rotation.T + self.shift
+
+    def poses(self, poses: Pose) -> Pose:
+        """Poses of the one world in the other."""
+        turn = Pose(torch.zeros(3).double(), matrix_to_quaternion(self.rotation))
+        turned = turn @ Pose(torch.zeros_like(poses.position), poses.quaternion)
+        return Pose(self.points(poses.position), turned.quaternion).canonical()
+
+
+def moved(scene: Scene, by: Similarity) -> Scene:
+    """The scene in another world."""
+    points = scene.points
+    if points is not None:
+        xyz = by.points(torch.from_numpy(points.xyz).double()).numpy()
+        points = replace(points, xyz=xyz.astype(points.xyz.dtype))
+    return replace(scene, poses=by.poses(scene.poses), points=points)
+
+
+def upright(scene: Scene) -> Similarity:
+    """Turns the world so that z is up, and puts the middle of the map points at its origin.
+
+    Up is the direction to which all cameras' x axes are most nearly square, as they are when nobody
+    rolls the camera; how the cameras' own down directions agree breaks ties, when all look the same
+    way, and says which end is up. The rotation about it is left as small as it can be.
+    """
+    rotation = scene.poses.rotation.double()
+    across, down = rotation[:, :, 0], rotation[:, :, 1].mean(0)
+    level = across.T @ across / len(scene)
+    values = torch.linalg.eigh(level - _DOWN_WEIGHT * torch.outer(down, down))
+    up = values.eigenvectors[:, 0]
+    up = up if float(up @ down) < 0 else -up
+    turn = _shortest_turn(up)
+    seen = scene.poses.position if scene.points is None else torch.from_numpy(scene.points.xyz)
+    return Similarity(1.0, turn, -(seen.double() @ turn.T).quantile(0.5, dim=0))
+
+
+def _shortest_turn(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest rotation that takes a unit vector to the z axis."""
+    z = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    axis, cosine = torch.linalg.cross(up, z), float(up @ z)
+    if cosine < -1 + 1e-12:
+        return torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    x, y, w = axis.tolist()
+    skew = torch.tensor([[0, -w, y], [w, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    return torch.eye(3, dtype=torch.float64) + skew + skew @ skew / (1 + cosine)
+
+
+def fitted(
+    source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], tolerance: float | None, what: str
+) -> Similarity:
+    """The similarity that takes points nearest to others (Umeyama 1991).
+
+    Args:
+        source: Camera centres.
+        target: Where they are in the other world.
+        tolerance: With a length, outliers beyond it have no say (LO-RANSAC).
+        what: What a message calls the others.
+
+    Raises:
+        InputError: If there are fewer than three, or they lie on a line.
+    """
+    import pycolmap
+
+    one, other = source.double().numpy(), target.double().numpy()
+    if len(one) < LEAST_FIT:
+        raise InputError(f"{what}: needs {LEAST_FIT} images that are placed, has {len(one)}.")
+    if np.linalg.matrix_rank(other - other.mean(0), tol=1e-6 * np.abs(other).max()) < 2:
+        raise InputError(f"{what}: the images lie on a line, which leaves the rotation open.")
+    if tolerance is None:
+        found: Any = pycolmap.estimate_sim3d(one, other)
+    else:
+        options = pycolmap.RANSACOptions()
+        options.max_error, options.random_seed = tolerance, 0
+        result: Any = pycolmap.estimate_sim3d_robust(one, other, options)
+        found = None if result is None else result["tgt_from_src"]
+    if found is None or not np.isfinite(found.scale) or found.scale <= 0:
+        raise InputError(f"{what}: no scale, turn and shift make the images fit.")
+    matrix = torch.from_numpy(np.array(found.rotation.matrix()))
+    return Similarity(float(found.scale), matrix, torch.from_numpy(np.array(found.translation)))
+
+
+def scaled(scene: Scene, how: str, poses: Mapping[str, Pose]) -> tuple[Scene, dict[str, Any]]:
+    """Gives a scene its scale.
+
+    Args:
+        scene: The scene, upright.
+        how: ``A,B=1.5`` (metres between the cameras of two images), ``gps`` (EXIF of the photos),
+            or ``poses`` (those given, which also say the frame).
+        poses: Known poses by image name, for ``poses``.
+
+    Returns:
+        The metric scene, and what is to be said of the fit.
+
+    Raises:
+        InputError: If it is of no such form, or does not fit.
+    """
+    if how == "gps":
+        return _by_gps(scene)
+    if how == "poses":
+        return _by_poses(scene, poses)
+    names, equals, length = how.rpartition("=")
+    one, comma, other = names.partition(",")
+    try:
+        metres = float(length)
+    except ValueError:
+        metres = 0.0
+    if not (equals and comma) or not 0 < metres < float("inf"):
+        raise InputError(
+            f"--scale {how}: give two images and the metres between their cameras, "
+            "walk/frame-000000.jpg,walk/frame-000100.jpg=1.5; or gps, or a file of poses."
+        )
+    index = {name: i for i, name in enumerate(scene.images)}
+    if missing := [name for name in (one, other) if name not in index]:
+        raise InputError(f"--scale: {some(missing)} is no image that was placed.")
+    centres = scene.poses.position
+    apart = float((centres[index[one]] - centres[index[other]]).norm())
+    if apart < 1e-6 * max(scene.extent(), 1e-12):
+        raise InputError(f"--scale: {one} and {other} were taken from the same place.")
+    similarity = Similarity(metres / apart, torch.eye(3).double(), torch.zeros(3).double())
+    about = {"by": "distance", "images": [one, other], "metres": metres}
+    return replace(moved(scene, similarity), unit="m"), about
+
+
+def _by_poses(scene: Scene, poses: Mapping[str, Pose]) -> tuple[Scene, dict[str, Any]]:
+    known = [i for i, name in enumerate(scene.images) if name in poses]
+    if not known:
+        raise InputError("--scale: none of the file's images was placed.")
+    rows = torch.tensor(known)
+    truth = Pose.stack([poses[scene.images[i]] for i in known])
+    similarity = fitted(scene.poses.position[rows], truth.position, None, "--scale")
+    made = replace(moved(scene, similarity), unit="m")
+    moved_by = position_error(made.poses[rows], truth).median()
+    turned_by = rotation_error_deg(made.poses[rows], truth).median()
+    about = {
+        "by": "poses",
+        "images": len(known),
+        "median_residual_m": float(moved_by),
+        "median_residual_deg": float(turned_by),
+    }
+    return made, about
+
+
+def _by_gps(scene: Scene) -> tuple[Scene, dict[str, Any]]:
+    import pycolmap
+
+    places = {i: place for i in range(len(scene)) if (place := gps_place(scene.path(i)))}
+    if len(places) < LEAST_FIT:
+        raise InputError(
+            f"--scale gps: {len(places)} of {len(scene)} placed photos have a GPS place in their "
+            f"EXIF; {LEAST_FIT} are needed."
+        )
+    rows = np.array(list(places.values()))
+    origin = rows.mean(0)
+    # East, north and up, in metres from the middle of the places.
+    metres = torch.from_numpy(pycolmap.GPSTransform().ellipsoid_to_enu(rows, *origin.tolist()))
+    target, rows_of = metres - metres.mean(0), torch.tensor(list(places))
+    similarity = fitted(scene.poses.position[rows_of], target, _GPS_ERROR_M, "--scale gps")
+    made = replace(moved(scene, similarity), unit="m")
+    left = (made.poses.position[rows_of] - target).norm(dim=1)
+    about = {
+        "by": "gps",
+        "images": len(places),
+        "median_residual_m": float(left.median()),
+        "origin_lat_lon_alt": origin.tolist(),
+    }
+    return made, about
+
+
+def gps_place(file: Path) -> tuple[float, float, float] | None:
+    """Latitude, longitude in degrees and altitude in metres that a photo's EXIF says."""
+    with open_photo(file) as image:
+        tags = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+    try:
+        angles: list[float] = []
+        for value, side, negative in (
+            (tags[ExifTags.GPS.GPSLatitude], tags[ExifTags.GPS.GPSLatitudeRef], "S"),
+            (tags[ExifTags.GPS.GPSLongitude], tags[ExifTags.GPS.GPSLongitudeRef], "W"),
+        ):
+            degrees, minutes, seconds = (float(part) for part in value)
+            angle = degrees + minutes / 60 + seconds / 3600
+            angles.append(-angle if str(side).strip().upper() == negative else angle)
+        below = tags.get(ExifTags.GPS.GPSAltitudeRef, b"\x00") in (1, b"\x01")
+        height = float(tags.get(ExifTags.GPS.GPSAltitude, 0.0))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    place = angles[0], angles[1], -height if below else height
+    return place if np.isfinite(place).all() else None

@@ -1,0 +1,263 @@
+"""From photos and videos to a posed scene, and an account of how good its labels are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from relocal.datasets.seven_scenes import read_label_file
+from relocal.errors import InputError
+from relocal.pose import Pose
+from relocal.scene import Scene, apply_split, save_scene
+from relocal.scene.files import check_new, write_json
+from relocal.scene.scene import some
+from relocal.sfm.alignment import moved, scaled, upright
+from relocal.sfm.database import Progress
+from relocal.sfm.label_config import LabelConfig
+from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos
+from relocal.sfm.sources import Photo, gather
+
+WORK = ".label"
+"""What is added to the scene's name for the folder of what is made on the way."""
+FEW_FEATURES, FEW_MATCHES = 100, 30
+WEAK_SHARE, WEAK_ERROR_PX, WEAK_TRACK, WEAK_IMAGES, WEAK_POINTS = 0.8, 1.5, 3.0, 20, 50
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """A labelled scene, and what is known of its labels."""
+
+    scene: Scene
+    """As it stands on disk."""
+    about: Mapping[str, Any]
+    """What ``label.json`` holds: counts, errors, the photos that were left out with reasons."""
+    warnings: tuple[str, ...]
+    """Why the labels may be too weak to train on."""
+
+
+def label(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    config: LabelConfig | None = None,
+    *,
+    scale: str | None = None,
+    split: str | None = None,
+    fold: int | None = None,
+    progress: Progress = lambda done, total, text: None,
+) -> Labelling:
+    """Finds where photos and frames of videos were taken, by Structure from Motion.
+
+    Features, matches and models are kept in ``OUT.label`` beside the scene: a call that was stopped
+    goes on where it stopped, and another with other options takes from it what is the same. It may
+    be removed when the scene is made.
+
+    Args:
+        sources: Folders of photos and videos; each, and each folder in a folder, is a recording.
+        out: The scene to make.
+        config: Every option.
+        scale: ``A,B=1.5`` (metres between the cameras of two images), ``gps`` (the photos' EXIF),
+            or a file of known poses, lines ``name qw qx qy qz tx ty tz f``, ``cam_from_world``,
+            whose frame the scene takes. Without it the unit is ``"unit"``.
+        split: A rule as ``relocal.scene.apply_split`` takes it; by default all images train.
+        fold: Which block or sequence is test.
+        progress: Called with steps done, steps in all, and what is being done.
+
+    Returns:
+        The scene in the largest connected part of the photos, z up and its origin in the middle.
+
+    Raises:
+        InputError: If nothing can be labelled, a photo changes meanwhile, or the disk is too full.
+            No scene is made then.
+    """
+    out, config = Path(out), config or LabelConfig()
+    check_new(out)
+    known = {} if scale is None else _known_poses(scale)
+    work = out.with_name(out.name + WORK)
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / ".lock", timeout=0):
+            folders = [Path(source) for source in sources]
+            photos, left = gather(folders, work, config.step, config.frames, progress)
+            if len(photos) < LEAST_IMAGES:
+                raise InputError(
+                    f"SRC: {len(photos)} photos that can be read; {LEAST_IMAGES} are needed, and "
+                    f"dozens for labels to train on.{_listed(left)}"
+                )
+            mapped = map_photos(photos, work, config, progress)
+    except Timeout as error:
+        raise InputError(f"{work}: another relocal label is at work here.") from error
+    except RuntimeError as error:  # all that pycolmap raises
+        raise InputError(f"COLMAP failed ({error}); if it does so again, remove {work}.") from error
+    if not mapped.models:
+        raise InputError(_why_nothing(mapped))
+    scene = _posed(photos, mapped.models[0], work, out.name)
+    scene = moved(scene, upright(scene))
+    fit: dict[str, Any] = {}
+    if scale is not None:
+        poses = _by_image(scene, known)
+        scene, fit = scaled(scene, "poses" if known else scale, poses)
+    left |= _not_placed(photos, mapped)
+    about = _account(scene, photos, mapped, left, config, fit)
+    scene = replace(scene, provenance={**scene.provenance, "label": about})
+    rule = "none: all are training"
+    if split is None:
+        scene = scene.with_splits({"train": scene.images, "test": ()}, rule)
+    else:
+        scene = apply_split(scene, split, fold)
+    _check_unchanged(photos)
+    scene = save_scene(scene, out, lambda done, total: progress(done, total, "saving images"))
+    write_json(out / "label.json", about)
+    return Labelling(scene, about, _doubts(about))
+
+
+def _known_poses(scale: str) -> dict[str, Pose]:
+    """Poses of a file, by image name without its suffix; none where ``scale`` is no file."""
+    if scale == "gps" or "=" in scale:
+        return {}
+    rows = read_label_file(Path(scale))
+    values = {name: np.array(row) for name, row in rows.items()}
+    return {name: _colmap_pose(row) for name, row in values.items()}
+
+
+def _colmap_pose(row: np.ndarray) -> Pose:
+    import torch
+
+    values = torch.from_numpy(row)
+    return Pose.from_colmap(values[:4], values[4:7])
+
+
+def _by_image(scene: Scene, known: Mapping[str, Pose]) -> dict[str, Pose]:
+    stems = {name: str(Path(name).with_suffix("")) for name in scene.images}
+    return {name: known[stem] for name, stem in stems.items() if stem in known}
+
+
+def _posed(photos: Sequence[Photo], model: Model, work: Path, name: str) -> Scene:
+    """The largest model as a scene of the photos under their own names, in their order."""
+    order = model.photos.argsort()
+    rows = model.photos[order]
+    scene, points = model.scene, model.scene.points
+    if points is not None:
+        points = points.seen_by(order.tolist())
+    import pycolmap
+    import torch
+
+    index = torch.from_numpy(order)
+    return Scene(
+        name=name,
+        unit="unit",
+        image_root=work / "photos",
+        images=tuple(photos[i].name for i in rows.tolist()),
+        cameras=scene.cameras,
+        camera_index=scene.camera_index[index],
+        poses=scene.poses[index].canonical(),
+        points=points,
+        provenance={
+            "reader": "label",
+            "labels": f"SfM by COLMAP {pycolmap.COLMAP_version}",
+            "intrinsics": "fitted",
+        },
+    )
+
+
+def _why_nothing(mapped: Mapped) -> str:
+    """Why no two photos fit."""
+    counts = int(np.median(mapped.features)), int(np.median(mapped.matches))
+    if counts[0] < FEW_FEATURES:
+        why = "they are blurred, or show too little texture"
+    elif counts[1] < FEW_MATCHES:
+        why = "they do not overlap"
+    else:
+        why = "they match, but seem taken from one place: without a step aside nothing has a depth"
+    return (
+        f"SRC: no photos could be placed: {why} (medians: {counts[0]} features a photo, "
+        f"{counts[1]} matches with the photo that fits best)."
+    )
+
+
+def _not_placed(photos: Sequence[Photo], mapped: Mapped) -> dict[str, str]:
+    """Why photos are not in the largest model, by name."""
+    placed = set(mapped.models[0].photos.tolist())
+    parts = {int(i): k for k, model in enumerate(mapped.models) for i in model.photos}
+    reasons: dict[str, str] = {}
+    for i, photo in enumerate(photos):
+        if i in placed:
+            continue
+        features, matches = int(mapped.features[i]), int(mapped.matches[i])
+        if i in parts:
+            size = len(mapped.models[parts[i]].photos)
+            reasons[photo.name] = f"belongs to another part, of {size} photos"
+        elif features < FEW_FEATURES:
+            reasons[photo.name] = f"has {features} features: blurred, or without texture"
+        elif matches < FEW_MATCHES:
+            reasons[photo.name] = f"has {matches} matches at most: overlaps too little"
+        else:
+            reasons[photo.name] = f"has {matches} matches at most, which fit no place"
+    return reasons
+
+
+def _account(
+    scene: Scene,
+    photos: Sequence[Photo],
+    mapped: Mapped,
+    left: Mapping[str, str],
+    config: LabelConfig,
+    fit: Mapping[str, Any],
+) -> dict[str, Any]:
+    points, model = scene.points, mapped.models[0]
+    seen = (
+        np.zeros(len(scene))
+        if points is None
+        else np.bincount(points.image_index, minlength=len(scene))
+    )
+    return {
+        "photos": len(photos) + sum(name not in {p.name for p in photos} for name in left),
+        "placed": len(scene),
+        "other_parts": [len(other.photos) for other in mapped.models[1:]],
+        "points": 0 if points is None else len(points.xyz),
+        "mean_reprojection_error_px": round(model.error_px, 4),
+        "mean_track_length": round(model.track, 3),
+        "points_an_image": {"least": int(seen.min()), "median": float(np.median(seen))},
+        "cameras": [camera.to_json() for camera in scene.cameras],
+        "scale": dict(fit),
+        "left_out": dict(left),
+        **asdict(config),
+    }
+
+
+def _doubts(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why the labels may be too weak to train on."""
+    found: list[str] = []
+    share = about["placed"] / about["photos"]
+    if share < WEAK_SHARE:
+        found.append(f"only {100 * share:.0f} % of the photos were placed.")
+    if about["other_parts"]:
+        sizes = some([str(size) for size in about["other_parts"]])
+        found.append(
+            f"the photos fall into parts that do not connect; the others have {sizes} photos. Are "
+            "they of another place, or is a passage missing?"
+        )
+    if about["placed"] < WEAK_IMAGES:
+        found.append(f"{about['placed']} photos are few to train on.")
+    if about["mean_reprojection_error_px"] > WEAK_ERROR_PX:
+        found.append("the reprojection error is large: is the lens model right (--camera-model)?")
+    if about["mean_track_length"] < WEAK_TRACK:
+        found.append("points are seen by few photos each: take photos that overlap more.")
+    if about["points_an_image"]["median"] < WEAK_POINTS:
+        found.append("photos see few map points: more light, more texture, less blur.")
+    return tuple(found)
+
+
+def _check_unchanged(photos: Sequence[Photo]) -> None:
+    changed = [photo.name for photo in photos if photo.source_stamp() != photo.stamp]
+    if changed:
+        raise InputError(
+            f"SRC: {len(changed)} files changed while they were labelled: {some(changed)}; run it "
+            "again when nothing writes there any more."
+        )
+
+
+def _listed(left: Mapping[str, str]) -> str:
+    return f" Not read: {some(list(left.values()), 3)}" if left else ""

@@ -1,0 +1,270 @@
+"""Poses from photos alone: features, pairs of photos, matches, and COLMAP's mapping.
+
+Every stage keeps what it made in a work folder and goes on with it; what was made of other photos
+or with other options stands under another name.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from relocal.backbones import BackboneConfig, build_backbone, describe
+from relocal.camera import CAMERA_MODELS, Camera
+from relocal.images import decode, resize
+from relocal.pose import Pose
+from relocal.scene import Scene
+from relocal.scene.colmap import read_colmap
+from relocal.sfm.database import (
+    Progress,
+    begin_database,
+    copy_matches,
+    database_name,
+    digest,
+    find_features,
+    match_pairs,
+    numbered,
+)
+from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, LabelConfig
+from relocal.sfm.sources import Photo
+
+LEAST_IMAGES = 3
+_FOCAL_GUESS = 1.2  # of the longer side, as COLMAP's own
+_NEXT = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    11,
+    16,
+    23,
+    32,
+)  # frames ahead that a frame of a video is matched with
+_ALIKE = 20  # most similar photos that each is matched with
+_NEAR = 32  # frames of a video nearer than this are no closed loop
+_DESCRIPTOR_PX = (192, 256)
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Model:
+    """One connected part of the photos, in a frame and scale of its own."""
+
+    photos: Int[np.ndarray, " n"]
+    """Indices of the photos that it has poses of."""
+    scene: Scene
+    """Cameras, poses and points; image ``i`` is photo ``photos[i]``."""
+    error_px: float
+    """Mean reprojection error."""
+    track: float
+    """Mean number of photos that see a point."""
+
+
+def unposed_scene(photos: Sequence[Photo], model: str, work: Path) -> tuple[Scene, set[int]]:
+    """A scene of photos without poses, and the indices of its cameras whose focal length is known.
+
+    Frames of a video share a camera, as do photos of one size and one EXIF focal length.
+    """
+    root = work / "photos"
+    for photo in photos:
+        link, file = root / photo.name, photo.file.resolve()
+        if not (link.is_symlink() and link.readlink() == file):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(file)
+    keys = [(p.recording if p.from_video else "", p.size, p.focal_px) for p in photos]
+    index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    scene = Scene(
+        name=work.name,
+        unit="unit",
+        image_root=root,
+        images=tuple(photo.name for photo in photos),
+        cameras=tuple(_first_camera(model, size, focal) for _, size, focal in index),
+        camera_index=torch.tensor([index[key] for key in keys]),
+        poses=Pose.identity(len(photos)),
+    )
+    return scene, {i for (_, _, focal), i in index.items() if focal is not None}
+
+
+def _first_camera(model: str, size: tuple[int, int], focal_px: float | None) -> Camera:
+    focal = focal_px or _FOCAL_GUESS * max(size)
+    values = {"f": focal, "fx": focal, "fy": focal, "cx": size[0] / 2, "cy": size[1] / 2}
+    params = [values.get(name, 0.0) for name in CAMERA_MODELS[model]]
+    return Camera(model, *size, torch.tensor(params, dtype=torch.float64))
+
+
+def describe_photos(
+    photos: Sequence[Photo], work: Path, progress: Progress
+) -> Float[Tensor, "n D"]:
+    """Unit descriptors by which photos of the same thing are found; kept in the work folder."""
+    kept = work / f"descriptors-{digest([(*photo.stamp, photo.name) for photo in photos])}.npy"
+    if kept.is_file():
+        return torch.from_numpy(np.load(kept))
+    backbone = build_backbone(BackboneConfig()).eval()
+    parts: list[Tensor] = []
+    for start in range(0, len(photos), _BATCH):
+        batch = [_small(photo) for photo in photos[start : start + _BATCH]]
+        with torch.inference_mode():
+            parts.append(describe(backbone(torch.stack(batch).float())))
+        progress(start + len(batch), len(photos), "describing photos")
+    found = torch.cat(parts)
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        partial = Path(temporary) / kept.name
+        np.save(partial, found.numpy())
+        partial.replace(kept)
+    return found
+
+
+def _small(photo: Photo) -> Tensor:
+    height, width = _DESCRIPTOR_PX if photo.size[0] >= photo.size[1] else _DESCRIPTOR_PX[::-1]
+    # One shape for all, so that they are a batch: portrait photos lie down.
+    image = resize(decode(photo.file, (width, height)), width, height)
+    return image if photo.size[0] >= photo.size[1] else image.rot90(1, (1, 2))
+
+
+def choose_pairs(
+    count: int, descriptors: Float[Tensor, "n D"] | None, photos: Sequence[Photo]
+) -> Int[np.ndarray, "pairs 2"]:
+    """Pairs of photos that are matched, each once, the smaller index first.
+
+    Args:
+        count: How many photos there are.
+        descriptors: Of every photo: those are matched that follow each other in a recording, and
+            those that look alike. None matches every pair.
+        photos: All of them.
+    """
+    if descriptors is None:
+        return np.stack(np.triu_indices(count, 1), axis=1).astype(np.int64)
+    recording = np.unique([photo.recording for photo in photos], return_inverse=True)[1]
+    found: set[tuple[int, int]] = set()
+    for ahead in _NEXT:
+        i = np.arange(max(0, count - ahead))
+        together = recording[i] == recording[i + ahead]
+        found |= {(k, k + ahead) for k in i[together].tolist()}
+    apart = (torch.arange(count)[:, None] - torch.arange(count)).abs()
+    same = torch.from_numpy(recording[:, None] == recording)
+    video = torch.tensor([photo.from_video for photo in photos])
+    alike = descriptors @ descriptors.T
+    # What follows each other is alike, too: the best of the rest close loops.
+    alike[(apart == 0) | (same & video[:, None] & (apart < _NEAR))] = -torch.inf
+    values, best = alike.topk(min(_ALIKE, count), dim=1)
+    rows = torch.arange(count)[:, None].expand_as(best)
+    both = torch.stack([rows, best], dim=-1)[torch.isfinite(values)].sort(dim=1).values
+    found |= {(a, b) for a, b in both.tolist()}
+    return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What became of photos."""
+
+    models: list[Model]
+    """Largest first; none where no photos fit together."""
+    features: Int[np.ndarray, " n"]
+    """Features of each photo."""
+    matches: Int[np.ndarray, " n"]
+    """Verified matches of each photo with the one that fits it best."""
+
+
+def map_photos(
+    photos: Sequence[Photo], work: Path, config: LabelConfig, progress: Progress
+) -> Mapped:
+    """Finds the poses of photos; a call that was stopped goes on where it stopped.
+
+    Args:
+        photos: What to place.
+        work: Where features, matches and models are kept.
+        config: Every option.
+        progress: Called with steps done, steps in all, and what is being done.
+
+    Raises:
+        InputError: If the disk is too full, or COLMAP fails.
+    """
+    import pycolmap
+
+    pycolmap.logging.minloglevel = 2  # errors only: it tells of every image else
+    scene, known = unposed_scene(photos, config.camera_model, work)
+    database = work / database_name(scene, config.features)
+    whole = numbered(scene, torch.arange(len(photos)), work)
+    begin_database(whole, database, known)
+    find_features(whole, database, config.features, progress)
+    few = config.pairing == "auto" and len(photos) <= EXHAUSTIVE_UP_TO
+    every = few or config.pairing == "exhaustive"
+    described = None if every else describe_photos(photos, work, progress)
+    pairs = choose_pairs(len(photos), described, photos)
+    match_pairs(whole, database, pairs, config.features, progress)
+    made = work / f"models-{digest([database.name, pairs.tolist(), config.mapper])}"
+    with tempfile.TemporaryDirectory(dir=work, suffix=".partial") as temporary:
+        own = Path(temporary) / "own.db"
+        matches = copy_matches(whole, database, pairs, own, known)
+        if not made.is_dir():
+            partial = Path(temporary) / "models"
+            partial.mkdir()
+            _run_mapper(own, whole, partial, config, progress)
+            partial.replace(made)
+    models = [_model(folder) for folder in sorted(made.iterdir())]
+    with pycolmap.Database.open(database) as content:
+        features = [content.num_keypoints_for_image(i + 1) for i in range(len(photos))]
+    best = np.zeros(len(photos), dtype=np.int64)
+    for pair, rows in matches.items():
+        for i in pair:
+            best[i] = max(best[i], len(rows))
+    return Mapped(sorted(models, key=lambda model: -len(model.photos)), np.array(features), best)
+
+
+def _run_mapper(
+    database: Path, scene: Scene, out: Path, config: LabelConfig, progress: Progress
+) -> None:
+    import pycolmap
+
+    placed = 0
+
+    def placing() -> None:
+        nonlocal placed
+        placed += 1
+        progress(min(placed, len(scene)), len(scene), "placing photos")
+
+    progress(0, len(scene), "placing photos")
+    if config.mapper == "global":
+        options = pycolmap.GlobalPipelineOptions()
+        options.random_seed = 0
+        options.min_model_size = LEAST_IMAGES
+        pycolmap.global_mapping(database, scene.image_root, out, options)
+        return
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = 0
+    options.min_model_size = LEAST_IMAGES
+    pycolmap.incremental_mapping(
+        database, scene.image_root, out, options, next_image_callback=placing
+    )
+
+
+def _model(folder: Path) -> Model:
+    import pycolmap
+
+    names, cameras, camera_index, poses, points = read_colmap(folder)
+    model = pycolmap.Reconstruction(folder)
+    scene = Scene(
+        name=folder.name,
+        unit="unit",
+        image_root=folder,
+        images=names,
+        cameras=cameras,
+        camera_index=camera_index,
+        poses=poses,
+        points=points,
+    )
+    return Model(
+        np.array([int(Path(name).stem) for name in names]),
+        scene,
+        float(model.compute_mean_reprojection_error()),
+        float(model.compute_mean_track_length()),
+    )

@@ -1,0 +1,194 @@
+"""What is to be labelled: photos in folders and frames of videos, each source a recording.
+
+A photo that cannot be read is left out with its reason; nothing is made up for it.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from relocal.errors import InputError
+from relocal.images import decode, exif_focal_px, exif_orientation, open_photo, upright_size
+from relocal.scene.files import read_json, write_json
+from relocal.scene.scene import some
+from relocal.sfm.frames import FrameLooks, Progress, choose_frames, look_at, write_frames
+
+PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts")
+_FRAMES = "frames"
+_MOST_OF = 0.95  # of the frames that a file says it has: it may count one that cannot be decoded
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo or a frame that is to be labelled."""
+
+    name: str
+    """Its name in the scene: the recording's folder and the file."""
+    file: Path
+    """Where its upright pixels are."""
+    size: tuple[int, int]
+    """Width and height of the upright pixels."""
+    focal_px: float | None
+    """Focal length that EXIF says."""
+    from_video: bool
+    source: Path
+    """The file that it came from."""
+    stamp: tuple[int, int]
+    """Size and time of that file when it was read: another stamp is another photo."""
+
+    def source_stamp(self) -> tuple[int, int] | None:
+        """Size and time of the file that it came from as they are now; None if it is gone."""
+        return stamp_of(self.source) if self.source.is_file() else None
+
+    @property
+    def recording(self) -> str:
+        """The folder of its name."""
+        return self.name.rpartition("/")[0]
+
+
+def stamp_of(file: Path) -> tuple[int, int]:
+    """Size and time of a file."""
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def gather(
+    sources: Sequence[Path], work: Path, step: float, most: int, progress: Progress
+) -> tuple[list[Photo], dict[str, str]]:
+    """Photos of folders and frames of videos, in the order of their names.
+
+    Args:
+        sources: Folders of photos, whose subfolders are recordings too, and videos.
+        work: Where frames and turned photos are kept from call to call.
+        step: Motion between two frames of a video, as a share of the image's width.
+        most: Most frames of a video.
+        progress: Called with steps done, steps in all, and what is being done.
+
+    Returns:
+        The photos, and by name the reason why others are left out.
+
+    Raises:
+        InputError: If a source is neither, or cannot be read at all, or two have one name.
+    """
+    names = [_recording_name(source) for source in sources]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"SRC: {some(twice)} stands there twice; rename one.")
+    photos: list[Photo] = []
+    left: dict[str, str] = {}
+    for source, name in zip(sources, names, strict=True):
+        if source.is_dir():
+            found, unread = _folder(source, name, work, progress)
+            photos += found
+            left |= unread
+        else:
+            found, cut = _video(source, name, work, step, most, progress)
+            photos += found
+            left |= cut
+    return photos, left
+
+
+def _recording_name(source: Path) -> str:
+    if source.is_dir():
+        return source.resolve().name
+    if not source.exists():
+        raise InputError(f"{source}: there is no such folder or video.")
+    if source.suffix.lower() in PHOTOS:
+        raise InputError(f"{source}: is one photo; give the folder of the photos.")
+    if source.suffix.lower() not in VIDEOS:
+        raise InputError(
+            f"{source}: is neither a folder of photos nor a video ({', '.join(VIDEOS)})."
+        )
+    return source.stem
+
+
+def _folder(
+    source: Path, name: str, work: Path, progress: Progress
+) -> tuple[list[Photo], dict[str, str]]:
+    files = sorted(
+        file
+        for file in source.rglob("*")
+        if file.suffix.lower() in PHOTOS and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        raise InputError(f"{source}: holds no photo ({', '.join(PHOTOS)}).")
+
+    def look(file: Path) -> Photo | str:
+        try:
+            return _photo(file, f"{name}/{file.relative_to(source).as_posix()}", work)
+        except InputError as error:
+            return str(error)
+
+    photos: list[Photo] = []
+    left: dict[str, str] = {}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for done, (file, found) in enumerate(zip(files, pool.map(look, files), strict=True), 1):
+            if isinstance(found, Photo):
+                photos.append(found)
+            else:
+                left[f"{name}/{file.relative_to(source).as_posix()}"] = found
+            progress(done, len(files), f"reading {source.name}")
+    return photos, left
+
+
+def _photo(file: Path, name: str, work: Path) -> Photo:
+    stamp = stamp_of(file)
+    with open_photo(file) as image:
+        turned = exif_orientation(image, str(file)) != 1
+    decode(file)  # one that is cut short is found now
+    size, focal, upright = upright_size(file), exif_focal_px(file), file
+    if turned:
+        upright = work / "upright" / _key(stamp) / name
+        if not upright.is_file():
+            upright.parent.mkdir(parents=True, exist_ok=True)
+            with open_photo(file) as image:
+                partial = upright.with_name(f".{upright.name}")
+                ImageOps.exif_transpose(image).save(partial, format=image.format, quality=95)
+            partial.replace(upright)
+    return Photo(name, upright, size, focal, False, file, stamp)
+
+
+def _key(stamp: tuple[int, int]) -> str:
+    """Tells a file from another that takes its place."""
+    return f"{stamp[0]:x}-{stamp[1]:x}"
+
+
+def _video(
+    source: Path, name: str, work: Path, step: float, most: int, progress: Progress
+) -> tuple[list[Photo], dict[str, str]]:
+    stamp = stamp_of(source)
+    folder = work / _FRAMES / _key(stamp) / name
+    looks = _looks(source, folder.with_name(f"{name}.json"), progress)
+    chosen = choose_frames(looks, step, most)
+    if len(chosen) < 2:
+        raise InputError(
+            f"{source}: the picture hardly moves in its {len(looks.motion)} frames; a place is "
+            "learned from a camera that walks."
+        )
+    names = write_frames(source, chosen, folder, progress)
+    with Image.open(folder / names[0]) as image:
+        size = image.size
+    made = [Photo(f"{name}/{n}", folder / n, size, None, True, source, stamp) for n in names]
+    count = len(looks.motion)
+    if count >= _MOST_OF * looks.stated:
+        return made, {}
+    return made, {source.name: f"ends after {count} of its {looks.stated} frames: it is cut short"}
+
+
+def _looks(source: Path, kept: Path, progress: Progress) -> FrameLooks:
+    """The looks of a video's frames, kept from call to call."""
+    if kept.is_file():
+        content = read_json(kept)
+        motion = np.array(content["motion"])
+        return FrameLooks(np.array(content["sharpness"]), motion, content["stated"])
+    looks = look_at(source, progress)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    rows = {"sharpness": looks.sharpness.tolist(), "motion": looks.motion.tolist()}
+    write_json(kept, {**rows, "stated": looks.stated})
+    return looks

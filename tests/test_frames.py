@@ -1,0 +1,145 @@
+"""Frames of videos: which are chosen, and videos that are none."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from relocal.errors import InputError
+from relocal.sfm import LabelConfig, label
+from relocal.sfm.frames import FrameLooks, choose_frames, look_at, motion_between, write_frames
+from relocal.sfm.sources import gather
+
+FRAMES, WIDTH, HEIGHT = 40, 320, 240
+
+
+def quiet(done: int, total: int, text: str) -> None:
+    """Reports nothing."""
+
+
+def scenery() -> np.ndarray:
+    """A wide picture that a camera pans over."""
+    coarse = np.random.default_rng(0).integers(0, 255, (60, 240, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((1920, 480), Image.Resampling.BICUBIC))
+
+
+def film(path: Path, frames: list[np.ndarray]) -> Path:
+    codec: Any = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), codec, 30, (WIDTH, HEIGHT))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame))
+    writer.release()
+    return path
+
+
+def pan(step_px: int, count: int = FRAMES) -> list[np.ndarray]:
+    picture = scenery()
+    return [picture[100 : 100 + HEIGHT, i * step_px : i * step_px + WIDTH] for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pan by 16 pixels a frame, a twentieth of the width; every fourth frame is blurred."""
+    frames = pan(16)
+    frames[::4] = [cv2.GaussianBlur(frame, (0, 0), 4) for frame in frames[::4]]
+    return film(tmp_path_factory.mktemp("videos") / "walk.mp4", frames)
+
+
+motions = st.lists(st.floats(0, 0.3), min_size=1, max_size=200)
+
+
+@given(motion=motions, seed=st.integers(0, 9), step=st.floats(0.01, 0.5), most=st.integers(1, 60))
+def test_chosen_frames_rise_and_are_as_many_as_the_motion_asks_for(
+    motion: list[float], seed: int, step: float, most: int
+) -> None:
+    sharpness = np.random.default_rng(seed).random(len(motion))
+    looks = FrameLooks(sharpness, np.array(motion), len(motion))
+    chosen = choose_frames(looks, step, most)
+    assert chosen == sorted(set(chosen))
+    assert 1 <= len(chosen) <= max(1, min(most, round(sum(motion) / step)))
+    assert 0 <= chosen[0] <= chosen[-1] < len(motion)
+
+
+def test_a_steady_walk_gives_equal_steps_and_its_sharpest_frames() -> None:
+    sharpness = np.tile([1.0, 5.0, 2.0, 9.0, 3.0], 40)
+    chosen = choose_frames(FrameLooks(sharpness, np.full(200, 0.01), 200), 0.05, 1000)
+    assert len(chosen) == 40
+    assert np.diff(chosen).min() >= 2
+    assert np.diff(chosen).max() <= 8
+    assert sharpness[chosen].mean() > 7
+    assert len(choose_frames(FrameLooks(sharpness, np.full(200, 0.01), 200), 0.05, 12)) == 12
+
+
+def test_frames_are_taken_where_the_camera_moves() -> None:
+    motion = np.r_[np.zeros(100), np.full(100, 0.02)]
+    chosen = choose_frames(FrameLooks(np.ones(200), motion, 200), 0.1, 1000)
+    assert len(chosen) == 20
+    assert min(chosen[1:]) > 100
+
+
+def test_motion_is_the_shift_of_the_picture() -> None:
+    picture = cv2.cvtColor(scenery(), cv2.COLOR_RGB2GRAY)
+    one, other = (np.ascontiguousarray(picture[:240, x : x + 320]) for x in (200, 216))
+    assert motion_between(one, other) == pytest.approx(16 / 320, abs=0.002)
+    assert motion_between(one, one) == 0
+    elsewhere = np.ascontiguousarray(picture[200:440, 1400:1720])
+    assert motion_between(one, elsewhere) == 0.25  # a cut
+    assert motion_between(np.full_like(one, 9), one) == 0  # a white wall: nothing to follow
+
+
+def test_the_sharp_frames_of_a_video_are_written(video: Path, tmp_path: Path) -> None:
+    looks = look_at(video, quiet)
+    assert len(looks.motion) == looks.stated == FRAMES
+    assert np.median(looks.motion[1:]) == pytest.approx(0.05, abs=0.01)
+    assert looks.sharpness[::4].max() < np.delete(looks.sharpness, np.s_[::4]).min()
+    chosen = choose_frames(looks, 0.15, 1000)
+    assert not [i for i in chosen if i % 4 == 0]
+    names = write_frames(video, chosen, tmp_path / "frames", quiet)
+    assert names == [f"frame-{i:06d}.jpg" for i in chosen]
+    with Image.open(tmp_path / "frames" / names[5]) as image:
+        written = np.asarray(image)[..., ::-1].astype(float)
+    assert np.abs(written - pan(16)[chosen[5]]).mean() < 12
+    before = (tmp_path / "frames" / names[0]).stat().st_mtime_ns
+    (tmp_path / "frames" / names[-1]).unlink()
+    write_frames(video, chosen, tmp_path / "frames", quiet)  # what is there stays
+    assert (tmp_path / "frames" / names[0]).stat().st_mtime_ns == before
+    assert (tmp_path / "frames" / names[-1]).is_file()
+
+
+def test_frames_of_a_video_are_a_recording_with_one_camera(video: Path, tmp_path: Path) -> None:
+    photos, left = gather([video], tmp_path, 0.15, 1000, quiet)
+    assert {photo.recording for photo in photos} == {"walk"}
+    assert all(photo.from_video and photo.size == (WIDTH, HEIGHT) for photo in photos)
+    assert not left
+    again, _ = gather([video], tmp_path, 0.15, 1000, quiet)
+    assert again == photos
+
+
+def test_videos_that_are_none_or_stand_still_are_refused(tmp_path: Path, video: Path) -> None:
+    still = film(tmp_path / "still.mp4", pan(0))
+    (tmp_path / "none.mp4").write_bytes(b"%PDF-1.4 no video")
+    (tmp_path / "half.mp4").write_bytes(video.read_bytes()[:5000])
+    for file, reason in (
+        (still, "still.mp4: the picture hardly moves in its 40 frames"),
+        (tmp_path / "none.mp4", "none.mp4: is no video that can be read"),
+        (tmp_path / "half.mp4", "half.mp4: is no video that can be read"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            label([file], tmp_path / "out", LabelConfig())
+
+
+def test_a_video_that_ends_early_is_told_of(tmp_path: Path, video: Path) -> None:
+    content = bytearray(video.read_bytes())
+    start, size = content.index(b"mdat") + 4, content.index(b"moov") - content.index(b"mdat")
+    middle = start + size // 2
+    content[middle : start + size - 8] = bytes(start + size - 8 - middle)  # lost, as of a bad disk
+    (tmp_path / "cut.mp4").write_bytes(content)
+    photos, left = gather([tmp_path / "cut.mp4"], tmp_path / "work", 0.15, 1000, quiet)
+    assert photos
+    assert len(left) == 1
+    assert "of its 40 frames: it is cut short" in left["cut.mp4"]
