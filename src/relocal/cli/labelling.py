@@ -63,6 +63,8 @@ def print_labels(made: Labelling, out: Path) -> None:
         f"{about['points']} map points, mean track {about['mean_track_length']:.1f} photos, "
         f"mean reprojection error {about['mean_reprojection_error_px']:.2f} px."
     )
+    if passed := about["frames_passed_over"]:
+        print(f"{passed} more frames show what their neighbours do; --step takes others.")
     for reason, names in _by_reason(about["left_out"]).items():
         warn(f"left out, {reason}: {some(names)}.")
     for doubt in made.warnings:

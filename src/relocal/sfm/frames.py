@@ -6,7 +6,7 @@ picture, and the sharpest frame of each is taken.
 """
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,29 +84,37 @@ def frame_count(video: Path) -> int:
         return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
 
-def look_at(video: Path, progress: Progress) -> FrameLooks:
-    """Decodes a video once and looks at the sharpness of each frame, and at the motion.
+def greys(video: Path) -> Iterator[UInt8[np.ndarray, "h w"]]:
+    """Frames of a video without their colours."""
+    import cv2
+
+    for frame in video_frames(video):
+        yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
+
+
+def look_at(
+    frames: Iterable[UInt8[np.ndarray, "h w"]], stated: int, name: str, progress: Progress
+) -> FrameLooks:
+    """Looks at the sharpness of each frame of a recording, and at the motion.
 
     Args:
-        video: The file.
+        frames: Its frames without colours, in order.
+        stated: How many frames there should be; 0 if that is not known.
+        name: What to call it.
         progress: Called with frames done, frames in all, and what is being done.
-
-    Raises:
-        InputError: If it cannot be read.
     """
     import cv2
 
-    total, before = frame_count(video), None
+    before = None
     sharpness: list[float] = []
     motion: list[float] = []
-    for done, frame in enumerate(video_frames(video), start=1):
-        grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    for done, grey in enumerate(frames, start=1):
         sharpness.append(float(cv2.Laplacian(_narrow(grey, _SHARPNESS_WIDTH_PX), cv2.CV_32F).var()))
         small = _narrow(grey, _WIDTH_PX)
         motion.append(0.0 if before is None else motion_between(before, small))
         before = small
-        progress(done, max(total, done), f"looking at {video.name}")
-    return FrameLooks(np.array(sharpness), np.array(motion), total)
+        progress(done, max(stated, done), f"looking at {name}")
+    return FrameLooks(np.array(sharpness), np.array(motion), stated)
 
 
 def _narrow(grey: UInt8[np.ndarray, "h w"], width: int) -> UInt8[np.ndarray, "_ _"]:

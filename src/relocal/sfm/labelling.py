@@ -80,7 +80,8 @@ def label(
     try:
         with FileLock(work / ".lock", timeout=0):
             folders = [Path(source) for source in sources]
-            photos, left = gather(folders, work, config.step, config.frames, progress)
+            found = gather(folders, work, config.step, config.frames, progress)
+            photos, left = found.photos, dict(found.left)
             if len(photos) < LEAST_IMAGES:
                 raise InputError(
                     f"SRC: {len(photos)} photos that can be read; {LEAST_IMAGES} are needed, and "
@@ -101,6 +102,7 @@ def label(
         scene, fit = scaled(scene, "poses" if known else scale, poses)
     left |= _not_placed(photos, mapped)
     about = _account(scene, photos, mapped, left, config, fit)
+    about["frames_passed_over"] = found.passed_over
     scene = replace(scene, provenance={**scene.provenance, "label": about})
     rule = "none: all are training"
     if split is None:

@@ -5,23 +5,36 @@ A photo that cannot be read is left out with its reason; nothing is made up for 
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from relocal.errors import InputError
 from relocal.images import decode, exif_focal_px, exif_orientation, open_photo, upright_size
 from relocal.scene.files import read_json, write_json
 from relocal.scene.scene import some
-from relocal.sfm.frames import FrameLooks, Progress, choose_frames, look_at, write_frames
+from relocal.sfm.database import digest
+from relocal.sfm.frames import (
+    FrameLooks,
+    Progress,
+    choose_frames,
+    frame_count,
+    greys,
+    look_at,
+    write_frames,
+)
+from relocal.sfm.label_config import EXHAUSTIVE_UP_TO
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts")
 _FRAMES = "frames"
+_DENSE = 0.5  # of the motion between two frames that are taken: less is a video
 _MOST_OF = 0.95  # of the frames that a file says it has: it may count one that cannot be decoded
 
 
@@ -59,10 +72,32 @@ def stamp_of(file: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What is to be labelled."""
+
+    photos: list[Photo]
+    """In the order of the sources and of their names."""
+    left: dict[str, str]
+    """By name, the reason why others cannot be."""
+    passed_over: int = 0
+    """Frames of recordings that show what their neighbours do."""
+
+    def __add__(self, other: "Gathered") -> "Gathered":
+        return Gathered(
+            self.photos + other.photos,
+            self.left | other.left,
+            self.passed_over + other.passed_over,
+        )
+
+
 def gather(
     sources: Sequence[Path], work: Path, step: float, most: int, progress: Progress
-) -> tuple[list[Photo], dict[str, str]]:
-    """Photos of folders and frames of videos, in the order of their names.
+) -> Gathered:
+    """Photos of folders and frames of videos.
+
+    A folder of more than ``EXHAUSTIVE_UP_TO`` photos of one size that hardly move from one to the
+    next is the frames of a video, and is treated as one.
 
     Args:
         sources: Folders of photos, whose subfolders are recordings too, and videos.
@@ -71,27 +106,22 @@ def gather(
         most: Most frames of a video.
         progress: Called with steps done, steps in all, and what is being done.
 
-    Returns:
-        The photos, and by name the reason why others are left out.
-
     Raises:
         InputError: If a source is neither, or cannot be read at all, or two have one name.
     """
     names = [_recording_name(source) for source in sources]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"SRC: {some(twice)} stands there twice; rename one.")
-    photos: list[Photo] = []
-    left: dict[str, str] = {}
+    found = Gathered([], {})
     for source, name in zip(sources, names, strict=True):
         if source.is_dir():
-            found, unread = _folder(source, name, work, progress)
-            photos += found
-            left |= unread
+            every = _folder(source, name, work, progress)
+            for _, recording in groupby(every.photos, lambda photo: photo.recording):
+                found += _thinned(list(recording), work, step, most, progress)
+            found += Gathered([], every.left)
         else:
-            found, cut = _video(source, name, work, step, most, progress)
-            photos += found
-            left |= cut
-    return photos, left
+            found += _video(source, name, work, step, most, progress)
+    return found
 
 
 def _recording_name(source: Path) -> str:
@@ -108,9 +138,7 @@ def _recording_name(source: Path) -> str:
     return source.stem
 
 
-def _folder(
-    source: Path, name: str, work: Path, progress: Progress
-) -> tuple[list[Photo], dict[str, str]]:
+def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered:
     files = sorted(
         file
         for file in source.rglob("*")
@@ -134,7 +162,27 @@ def _folder(
             else:
                 left[f"{name}/{file.relative_to(source).as_posix()}"] = found
             progress(done, len(files), f"reading {source.name}")
-    return photos, left
+    return Gathered(photos, left)
+
+
+def _thinned(
+    photos: list[Photo], work: Path, step: float, most: int, progress: Progress
+) -> Gathered:
+    """A folder's photos; if they are the frames of a video, those worth labelling."""
+    if len(photos) <= EXHAUSTIVE_UP_TO or len({photo.size for photo in photos}) > 1:
+        return Gathered(photos, {})
+    name = photos[0].recording
+    kept = work / _FRAMES / f"{digest([photo.stamp for photo in photos])}.json"
+    looks = _kept_looks(kept, lambda: look_at(map(_grey, photos), len(photos), name, progress))
+    if np.median(looks.motion) > _DENSE * step:
+        return Gathered(photos, {})
+    frames = [replace(photos[i], from_video=True) for i in choose_frames(looks, step, most)]
+    return Gathered(frames, {}, len(photos) - len(frames))
+
+
+def _grey(photo: Photo) -> UInt8[np.ndarray, "h w"]:
+    with open_photo(photo.file) as image:
+        return np.asarray(image.convert("L"))
 
 
 def _photo(file: Path, name: str, work: Path) -> Photo:
@@ -161,34 +209,35 @@ def _key(stamp: tuple[int, int]) -> str:
 
 def _video(
     source: Path, name: str, work: Path, step: float, most: int, progress: Progress
-) -> tuple[list[Photo], dict[str, str]]:
-    stamp = stamp_of(source)
+) -> Gathered:
+    stamp, stated = stamp_of(source), frame_count(source)
     folder = work / _FRAMES / _key(stamp) / name
-    looks = _looks(source, folder.with_name(f"{name}.json"), progress)
-    chosen = choose_frames(looks, step, most)
+    looks = _kept_looks(
+        folder.with_name(f"{name}.json"),
+        lambda: look_at(greys(source), stated, source.name, progress),
+    )
+    chosen, count = choose_frames(looks, step, most), len(looks.motion)
     if len(chosen) < 2:
         raise InputError(
-            f"{source}: the picture hardly moves in its {len(looks.motion)} frames; a place is "
-            "learned from a camera that walks."
+            f"{source}: the picture hardly moves in its {count} frames; a place is learned from a "
+            "camera that walks."
         )
     names = write_frames(source, chosen, folder, progress)
     with Image.open(folder / names[0]) as image:
         size = image.size
-    made = [Photo(f"{name}/{n}", folder / n, size, None, True, source, stamp) for n in names]
-    count = len(looks.motion)
-    if count >= _MOST_OF * looks.stated:
-        return made, {}
-    return made, {source.name: f"ends after {count} of its {looks.stated} frames: it is cut short"}
+    photos = [Photo(f"{name}/{n}", folder / n, size, None, True, source, stamp) for n in names]
+    cut = f"ends after {count} of its {stated} frames: it is cut short"
+    left = {source.name: cut} if count < _MOST_OF * stated else {}
+    return Gathered(photos, left, count - len(photos))
 
 
-def _looks(source: Path, kept: Path, progress: Progress) -> FrameLooks:
-    """The looks of a video's frames, kept from call to call."""
-    if kept.is_file():
-        content = read_json(kept)
-        motion = np.array(content["motion"])
-        return FrameLooks(np.array(content["sharpness"]), motion, content["stated"])
-    looks = look_at(source, progress)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    rows = {"sharpness": looks.sharpness.tolist(), "motion": looks.motion.tolist()}
-    write_json(kept, {**rows, "stated": looks.stated})
-    return looks
+def _kept_looks(kept: Path, make: Callable[[], FrameLooks]) -> FrameLooks:
+    """The looks of a recording's frames, kept from call to call."""
+    if not kept.is_file():
+        looks = make()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        rows = {"sharpness": looks.sharpness.tolist(), "motion": looks.motion.tolist()}
+        write_json(kept, {**rows, "stated": looks.stated})
+    content = read_json(kept)
+    sharpness, motion = (np.array(content[key]) for key in ("sharpness", "motion"))
+    return FrameLooks(sharpness, motion, content["stated"])
