@@ -190,7 +190,9 @@ def map_photos(
     """
     import pycolmap
 
-    pycolmap.logging.minloglevel = 2  # errors only: it tells of every image else
+    pycolmap.logging.minloglevel = (
+        3  # what is wrong is said by an error; it tells of every image else
+    )
     scene, known = unposed_scene(photos, config.camera_model, work)
     database = work / database_name(scene, config.features)
     whole = numbered(scene, torch.arange(len(photos)), work)
