@@ -190,6 +190,35 @@ def test_a_stopped_labelling_goes_on(
     assert len(label([source], out, QUICK).scene) == 8
 
 
+def test_a_stopped_mapping_goes_on_from_what_is_placed(
+    room: Path, tmp_path: Path, truth: dict[str, Pose], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    mapping: Any = pycolmap.incremental_mapping
+
+    def spied(*args: Any, **kwargs: Any) -> Any:
+        begun.append(str(kwargs["input_path"]))
+        return mapping(*args, **kwargs)
+
+    def stop(done: int, total: int, text: str) -> None:
+        if text == "placing photos" and done > 15:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pycolmap, "incremental_mapping", spied)
+    with pytest.raises(KeyboardInterrupt):
+        label([room / "seq-01"], tmp_path / "out", QUICK, progress=stop)
+    (snapshots,) = (tmp_path / "out.label").glob("snapshots-*")
+    (snapshots / "half").mkdir()  # as a killed process leaves one
+    (tmp_path / "out.label" / "left.partial").mkdir()
+    made = label([room / "seq-01"], tmp_path / "out", QUICK)
+    assert begun[0] == ""
+    assert Path(begun[1]).parent == snapshots
+    assert len(made.scene) == 22
+    assert errors(made.scene, truth)[0] < 0.005
+    assert not snapshots.exists()
+    assert not list((tmp_path / "out.label").glob("*.partial"))
+
+
 def test_another_place_is_another_part(photos: Callable[..., Path], tmp_path: Path) -> None:
     source = photos(12)
     # Another paint, and mirrored: the furniture of all rooms is the same.

@@ -4,8 +4,10 @@ Every stage keeps what it made in a work folder and goes on with it; what was ma
 or with other options stands under another name.
 """
 
+import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from relocal.backbones import BackboneConfig, build_backbone, describe
 from relocal.camera import CAMERA_MODELS, Camera
+from relocal.errors import InputError
 from relocal.images import decode, resize
 from relocal.pose import Pose
 from relocal.scene import Scene
@@ -52,6 +55,7 @@ _ALIKE = 20  # most similar photos that each is matched with
 _NEAR = 32  # frames of a video nearer than this are no closed loop
 _DESCRIPTOR_PX = (192, 256)
 _BATCH = 32
+_SNAPSHOTS, _LEAST_SNAPSHOT = 20, 10  # of a mapping, and photos between two of them
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,8 @@ def map_photos(
     described = None if every else describe_photos(photos, work, progress)
     pairs = choose_pairs(len(photos), described, photos)
     match_pairs(whole, database, pairs, config.features, progress)
+    for partial in work.glob("*.partial"):  # of a killed process
+        shutil.rmtree(partial)
     made = work / f"models-{digest([database.name, pairs.tolist(), config.mapper])}"
     with tempfile.TemporaryDirectory(dir=work, suffix=".partial") as temporary:
         own = Path(temporary) / "own.db"
@@ -210,8 +216,10 @@ def map_photos(
         if not made.is_dir():
             partial = Path(temporary) / "models"
             partial.mkdir()
-            _run_mapper(own, whole, partial, config, progress)
+            snapshots = made.with_name(made.name.replace("models", "snapshots"))
+            _run_mapper(own, whole, partial, snapshots, config, progress)
             partial.replace(made)
+            shutil.rmtree(snapshots, ignore_errors=True)
     models = [_model(folder) for folder in sorted(made.iterdir())]
     with pycolmap.Database.open(database) as content:
         features = [content.num_keypoints_for_image(i + 1) for i in range(len(photos))]
@@ -223,8 +231,14 @@ def map_photos(
 
 
 def _run_mapper(
-    database: Path, scene: Scene, out: Path, config: LabelConfig, progress: Progress
+    database: Path,
+    scene: Scene,
+    out: Path,
+    snapshots: Path,
+    config: LabelConfig,
+    progress: Progress,
 ) -> None:
+    """Places photos; what is placed is written now and then, and a stopped call goes on from it."""
     import pycolmap
 
     placed = 0
@@ -244,9 +258,32 @@ def _run_mapper(
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = 0
     options.min_model_size = LEAST_IMAGES
-    pycolmap.incremental_mapping(
-        database, scene.image_root, out, options, next_image_callback=placing
-    )
+    snapshots.mkdir(exist_ok=True)
+    begun = _largest_model(snapshots)
+    options.snapshot_path = snapshots
+    options.snapshot_frames_freq = max(_LEAST_SNAPSHOT, len(scene) // _SNAPSHOTS)
+    with tempfile.TemporaryDirectory(dir=out.parent) as own:
+        models = pycolmap.incremental_mapping(
+            database,
+            scene.image_root,
+            own,
+            options,
+            input_path=begun or "",
+            next_image_callback=placing,
+        )
+    # It writes one model in another way when it goes on with another.
+    for number, model in models.items():
+        (out / str(number)).mkdir()
+        model.write(out / str(number))
+
+
+def _largest_model(snapshots: Path) -> Path | None:
+    """The snapshot with the most photos; one that a killed process left half-written is none."""
+    sizes: dict[Path, int] = {}
+    for folder in snapshots.iterdir():
+        with suppress(InputError):
+            sizes[folder] = len(read_colmap(folder)[0])
+    return max(sizes, key=lambda folder: sizes[folder], default=None)
 
 
 def _model(folder: Path) -> Model:
