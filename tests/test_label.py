@@ -337,6 +337,11 @@ def test_two_sources_of_one_name_and_two_at_work_are_refused(
     source = photos(3)
     with pytest.raises(InputError, match="walk stands there twice"):
         label([source, source], tmp_path / "out", QUICK)
+    with pytest.raises(InputError, match="--fold: needs a --split"):
+        label([source], tmp_path / "out", QUICK, fold=1)
+    (tmp_path / "none.txt").write_text("# nothing\n")
+    with pytest.raises(InputError, match=r"none.txt: holds no pose"):
+        label([source], tmp_path / "out", QUICK, scale=str(tmp_path / "none.txt"))
     (tmp_path / "out.label").mkdir(exist_ok=True)
     lock: Any = FileLock(tmp_path / "out.label" / ".lock")
     with lock, pytest.raises(InputError, match="another relocal label is at work"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from relocal.datasets.seven_scenes import read_label_file
@@ -74,6 +75,8 @@ def label(
     """
     out, config = Path(out), config or LabelConfig()
     check_new(out)
+    if fold is not None and split is None:
+        raise InputError("--fold: needs a --split that has folds.")
     known = {} if scale is None else _known_poses(scale)
     work = out.with_name(out.name + WORK)
     work.mkdir(parents=True, exist_ok=True)
@@ -104,9 +107,8 @@ def label(
     about = _account(scene, photos, mapped, left, config, fit)
     about["frames_passed_over"] = found.passed_over
     scene = replace(scene, provenance={**scene.provenance, "label": about})
-    rule = "none: all are training"
     if split is None:
-        scene = scene.with_splits({"train": scene.images, "test": ()}, rule)
+        scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
     else:
         scene = apply_split(scene, split, fold)
     _check_unchanged(photos)
@@ -120,15 +122,11 @@ def _known_poses(scale: str) -> dict[str, Pose]:
     if scale == "gps" or "=" in scale:
         return {}
     rows = read_label_file(Path(scale))
-    values = {name: np.array(row) for name, row in rows.items()}
-    return {name: _colmap_pose(row) for name, row in values.items()}
-
-
-def _colmap_pose(row: np.ndarray) -> Pose:
-    import torch
-
-    values = torch.from_numpy(row)
-    return Pose.from_colmap(values[:4], values[4:7])
+    if not rows:
+        raise InputError(f"--scale {scale}: holds no pose.")
+    values = torch.tensor(list(rows.values()), dtype=torch.float64)
+    poses = Pose.from_colmap(values[:, :4], values[:, 4:7])
+    return {name: poses[i] for i, name in enumerate(rows)}
 
 
 def _by_image(scene: Scene, known: Mapping[str, Pose]) -> dict[str, Pose]:
@@ -138,14 +136,13 @@ def _by_image(scene: Scene, known: Mapping[str, Pose]) -> dict[str, Pose]:
 
 def _posed(photos: Sequence[Photo], model: Model, work: Path, name: str) -> Scene:
     """The largest model as a scene of the photos under their own names, in their order."""
+    import pycolmap
+
     order = model.photos.argsort()
     rows = model.photos[order]
     scene, points = model.scene, model.scene.points
     if points is not None:
-        points = points.seen_by(order.tolist())
-    import pycolmap
-    import torch
-
+        points = points.seen_by(order.tolist())  # numbered anew in that order
     index = torch.from_numpy(order)
     return Scene(
         name=name,
