@@ -15,6 +15,7 @@ from filelock import FileLock
 from PIL import Image, ImageOps
 
 from relocal.datasets.room.config import RoomConfig
+from relocal.datasets.room.layout import ROOM_SIZE_M
 from relocal.datasets.synthetic import read_synthetic, render_room
 from relocal.errors import InputError
 from relocal.pose import Pose, position_error, rotation_error_deg
@@ -22,6 +23,8 @@ from relocal.report import save_labels
 from relocal.scene import Scene, load_scene
 from relocal.sfm import LabelConfig, Labelling, label
 from relocal.sfm.alignment import fitted
+from relocal.sfm.mapping import choose_pairs
+from relocal.sfm.sources import Photo
 
 ROOM = RoomConfig(
     train_frames=22,
@@ -31,7 +34,7 @@ ROOM = RoomConfig(
     width_px=240,
     height_px=180,
 )
-ROOM_DIAGONAL_M = 6.0  # of its floor, rounded up
+ROOM_DIAGONAL_M = float(np.linalg.norm(ROOM_SIZE_M[:2]))
 QUICK = LabelConfig(features=1500)
 
 
@@ -84,6 +87,7 @@ def test_photos_are_placed_where_they_were_taken(made: Labelling, truth: dict[st
     assert moved < 0.005
     assert turned < 0.3
     assert not made.about["left_out"]
+    assert made.scene.provenance["label"]["left_out"] == 0
     assert not made.warnings
     assert scene.unit == "unit"
     again = load_scene(made.scene.folder or "")
@@ -94,6 +98,34 @@ def test_photos_are_placed_where_they_were_taken(made: Labelling, truth: dict[st
         world = torch.from_numpy(again.points.xyz[again.points.point_index[mine]])
         pixels, _ = again.camera(i).project(again.poses[i].inverse().apply(world))
         assert np.median(np.abs(pixels.numpy() - again.points.xy[mine])) < 1
+
+
+def test_photos_that_follow_or_look_alike_are_matched_and_loops_closed() -> None:
+    def photo(name: str) -> Photo:
+        return Photo(name, Path(name), (64, 48), None, True, Path(name), (0, 0))
+
+    # Two laps of a hundred frames: what is seen comes again a lap later.
+    photos = [photo(f"walk/{i:03d}") for i in range(200)] + [photo("other/000")]
+    angle = torch.arange(201) * (2 * torch.pi / 100)
+    angle[200] = torch.pi  # a photo of another recording, which looks like the 50th frame
+    descriptors = torch.stack([angle.cos(), angle.sin()], dim=1)
+    pairs = choose_pairs(photos, descriptors)
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    assert len(np.unique(pairs, axis=0)) == len(pairs)
+    found = set(map(tuple, pairs.tolist()))
+    assert {(50, 51), (50, 56), (50, 82), (50, 150), (0, 100), (50, 200)} <= found
+    assert not {(50, 75), (199, 200)} & found
+    assert len(pairs) < 201 * (11 + 20)
+    assert len(choose_pairs(photos[:9], None)) == 36
+
+
+@pytest.mark.parametrize("options", [{"pairing": "neighbours"}, {"mapper": "global"}])
+def test_other_pairs_and_the_other_mapper_place_photos_too(
+    room: Path, tmp_path: Path, truth: dict[str, Pose], options: dict[str, Any]
+) -> None:
+    made = label([room / "seq-01"], tmp_path / "out", replace(QUICK, **options))
+    assert len(made.scene) == 22
+    assert errors(made.scene, truth)[0] < 0.005
 
 
 def test_the_world_stands_upright_around_its_origin(

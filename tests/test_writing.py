@@ -98,12 +98,10 @@ def test_what_is_written_is_read_again(
         assert again.path(i).samefile(scene.path(k))  # neither copied nor encoded again
         assert_close(again.camera(i).opencv_params(), PINHOLE.opencv_params())
     for part in ("train", "test"):
-        before = [scene.path(i).name for i in scene.indices(part).tolist()]
-        after = [again.path(i) for i in again.indices(part).tolist()]
-        assert [scene.path(i) for i in scene.indices(part).tolist()] == [
-            next(p for p in map(scene.path, range(len(scene))) if p.samefile(a)) for a in after
-        ]
-        assert len(before) == len(after) > 0
+        before, after = (
+            [place.path(i) for i in place.indices(part).tolist()] for place in (scene, again)
+        )
+        assert all(a.samefile(b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("layout", ["7scenes", "cambridge"])

@@ -102,19 +102,17 @@ def write_tum(scene: Scene, folder: Path, progress: Progress) -> None:
     if spaced := [name for name in scene.images if name != name.strip() or "\n" in name]:
         raise InputError(f"{_place(scene)}: rgb.txt cannot hold the names {some(spaced)}.")
     camera = scene.camera(0)
-    lines = [[] if scene.unit == "m" else [NO_SCALE], ["# timestamp file"]]
+    trajectory = ["# timestamp tx ty tz qx qy qz qw", *([] if scene.unit == "m" else [NO_SCALE])]
+    listing = ["# timestamp file"]
     for i, name in enumerate(scene.images):
         _link(scene.path(i), folder / "rgb" / name)
         progress(i + 1, len(scene), _WRITING)
-        position, (w, x, y, z) = (
-            scene.poses.position[i].tolist(),
-            scene.poses.quaternion[i].tolist(),
-        )
-        lines[0].append(_joined(f"{i:.6f}", *position, x, y, z, w))
-        lines[1].append(f"{i:.6f} rgb/{name}")
-    header = "# timestamp tx ty tz qx qy qz qw"
-    write_text(folder / "groundtruth.txt", _text(header, *lines[0]))
-    write_text(folder / "rgb.txt", _text(*lines[1]))
+        w, x, y, z = scene.poses.quaternion[i].tolist()
+        centre = scene.poses.position[i].tolist()
+        trajectory.append(_joined(f"{i:.6f}", *centre, x, y, z, w))
+        listing.append(f"{i:.6f} rgb/{name}")
+    write_text(folder / "groundtruth.txt", _text(*trajectory))
+    write_text(folder / "rgb.txt", _text(*listing))
     row = _joined(1, camera.model, camera.width, camera.height, *camera.params.tolist())
     write_text(folder / "cameras.txt", _text("# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row))
     if scene.splits.get("test"):

@@ -111,7 +111,7 @@ def begin_database(scene: Scene, database: Path, known_focal: Collection[int] = 
 
     if database.exists():
         return
-    with tempfile.TemporaryDirectory(dir=database.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=database.parent, suffix=".partial") as temporary:
         write_colmap(scene, Path(temporary))
         model = pycolmap.Reconstruction(temporary)
         partial = Path(temporary) / database.name

@@ -6,7 +6,7 @@ picture, and the sharpest frame of each is taken.
 """
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from relocal.errors import InputError
-
-Progress = Callable[[int, int, str], None]
+from relocal.sfm.database import Progress
 
 _WIDTH_PX = 320  # motion is looked for at this width
 _SHARPNESS_WIDTH_PX = 640  # where a blur of a few pixels of a phone's video still shows

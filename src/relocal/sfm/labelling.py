@@ -106,7 +106,9 @@ def label(
     left |= _not_placed(photos, mapped)
     about = _account(scene, photos, mapped, left, config, fit)
     about["frames_passed_over"] = found.passed_over
-    scene = replace(scene, provenance={**scene.provenance, "label": about})
+    # A report shows a scene's provenance whole; hundreds of names belong into label.json alone.
+    counts = {**about, "left_out": len(left)}
+    scene = replace(scene, provenance={**scene.provenance, "label": counts})
     if split is None:
         scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
     else:

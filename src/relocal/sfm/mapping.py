@@ -38,19 +38,8 @@ from relocal.sfm.sources import Photo
 
 LEAST_IMAGES = 3
 _FOCAL_GUESS = 1.2  # of the longer side, as COLMAP's own
-_NEXT = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    8,
-    11,
-    16,
-    23,
-    32,
-)  # frames ahead that a frame of a video is matched with
+# Frames ahead that a frame of a video is matched with.
+_NEXT = (*range(1, 7), 8, 11, 16, 23, 32)
 _ALIKE = 20  # most similar photos that each is matched with
 _NEAR = 32  # frames of a video nearer than this are no closed loop
 _DESCRIPTOR_PX = (192, 256)
@@ -120,7 +109,7 @@ def describe_photos(
             parts.append(describe(backbone(torch.stack(batch).float())))
         progress(start + len(batch), len(photos), "describing photos")
     found = torch.cat(parts)
-    with tempfile.TemporaryDirectory(dir=work) as temporary:
+    with tempfile.TemporaryDirectory(dir=work, suffix=".partial") as temporary:
         partial = Path(temporary) / kept.name
         np.save(partial, found.numpy())
         partial.replace(kept)
@@ -135,16 +124,16 @@ def _small(photo: Photo) -> Tensor:
 
 
 def choose_pairs(
-    count: int, descriptors: Float[Tensor, "n D"] | None, photos: Sequence[Photo]
+    photos: Sequence[Photo], descriptors: Float[Tensor, "n D"] | None
 ) -> Int[np.ndarray, "pairs 2"]:
     """Pairs of photos that are matched, each once, the smaller index first.
 
     Args:
-        count: How many photos there are.
+        photos: All of them.
         descriptors: Of every photo: those are matched that follow each other in a recording, and
             those that look alike. None matches every pair.
-        photos: All of them.
     """
+    count = len(photos)
     if descriptors is None:
         return np.stack(np.triu_indices(count, 1), axis=1).astype(np.int64)
     recording = np.unique([photo.recording for photo in photos], return_inverse=True)[1]
@@ -194,9 +183,8 @@ def map_photos(
     """
     import pycolmap
 
-    pycolmap.logging.minloglevel = (
-        3  # what is wrong is said by an error; it tells of every image else
-    )
+    # Nothing: it tells of every image, and what is wrong is said by an error.
+    pycolmap.logging.minloglevel = 3
     scene, known = unposed_scene(photos, config.camera_model, work)
     database = work / database_name(scene, config.features)
     whole = numbered(scene, torch.arange(len(photos)), work)
@@ -205,7 +193,7 @@ def map_photos(
     few = config.pairing == "auto" and len(photos) <= EXHAUSTIVE_UP_TO
     every = few or config.pairing == "exhaustive"
     described = None if every else describe_photos(photos, work, progress)
-    pairs = choose_pairs(len(photos), described, photos)
+    pairs = choose_pairs(photos, described)
     match_pairs(whole, database, pairs, config.features, progress)
     for partial in work.glob("*.partial"):  # of a killed process
         shutil.rmtree(partial)

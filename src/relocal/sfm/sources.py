@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
@@ -19,10 +20,9 @@ from relocal.errors import InputError
 from relocal.images import decode, exif_focal_px, exif_orientation, open_photo, upright_size
 from relocal.scene.files import read_json, write_json
 from relocal.scene.scene import some
-from relocal.sfm.database import digest
+from relocal.sfm.database import Progress, digest
 from relocal.sfm.frames import (
     FrameLooks,
-    Progress,
     choose_frames,
     frame_count,
     greys,
@@ -139,11 +139,13 @@ def _recording_name(source: Path) -> str:
 
 
 def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered:
-    files = sorted(
+    found = (
         file
         for file in source.rglob("*")
         if file.suffix.lower() in PHOTOS and not file.name.startswith(".") and file.is_file()
     )
+    # Recordings one after the other, also where one holds another.
+    files = sorted(found, key=lambda file: (file.parent, file.name))
     if not files:
         raise InputError(f"{source}: holds no photo ({', '.join(PHOTOS)}).")
 
@@ -156,11 +158,11 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
     photos: list[Photo] = []
     left: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, (file, found) in enumerate(zip(files, pool.map(look, files), strict=True), 1):
-            if isinstance(found, Photo):
-                photos.append(found)
+        for done, (file, seen) in enumerate(zip(files, pool.map(look, files), strict=True), 1):
+            if isinstance(seen, Photo):
+                photos.append(seen)
             else:
-                left[f"{name}/{file.relative_to(source).as_posix()}"] = found
+                left[f"{name}/{file.relative_to(source).as_posix()}"] = seen
             progress(done, len(files), f"reading {source.name}")
     return Gathered(photos, left)
 
@@ -181,8 +183,7 @@ def _thinned(
 
 
 def _grey(photo: Photo) -> UInt8[np.ndarray, "h w"]:
-    with open_photo(photo.file) as image:
-        return np.asarray(image.convert("L"))
+    return decode(photo.file).float().mean(0).to(torch.uint8).numpy()
 
 
 def _photo(file: Path, name: str, work: Path) -> Photo:
