@@ -9,7 +9,8 @@ import pytest
 from relocal.errors import InputError
 from relocal.report.study_words import standing
 from relocal.studies import StudyConfig, comparisons, study
-from relocal.studies.contrasts import base_of, twin_of
+from relocal.studies.contrasts import base_of, is_coupled, twin_of
+from relocal.studies.methods import parse_method
 from relocal.training import TrainConfig
 
 
@@ -76,3 +77,20 @@ def test_contrasts_are_noted_with_the_look(
         "Named only after that, and so among the rest: position against default, posenet against "
         "default."
     )
+
+
+def test_without_a_record_of_the_looks_nothing_counts_as_fixed(
+    blocks_scene: Path, base: TrainConfig, tmp_path: Path
+) -> None:
+    config = StudyConfig(losses="default,posenet", seeds=1, tune=1, final=True)
+    study([blocks_scene], tmp_path, config, base)
+    (tmp_path / "looks.json").unlink()
+    found = study([blocks_scene], tmp_path, replace(config, primary="posenet:default"), base)
+    assert {c.kind for c in comparisons(found)} == {"reference"}
+    assert "is not on record (looks.json)" in standing(found)
+
+
+def test_a_pair_with_a_coupled_part_is_no_coupled_loss() -> None:
+    assert is_coupled(parse_method("posenet+frustum"))
+    assert not is_coupled(parse_method("posenet+twin:frustum"))
+    assert not is_coupled(parse_method("posenet+frustum~rotation"))

@@ -187,4 +187,5 @@ def test_intervals_over_scenes_cover_the_truth(scenes: int, spread: float) -> No
         )
         for rows in zip(means.tolist(), errors.tolist(), strict=True)
     ]
-    assert 0.93 <= coverage(intervals(found)) <= 0.97
+    # Where scenes do not differ the interval is wider than it need be, on purpose.
+    assert 0.93 <= coverage(intervals(found)) <= (0.97 if spread else 1)

@@ -96,6 +96,9 @@ def test_options_of_the_loss_and_of_training_are_told_apart() -> None:
         ("posenet/model.rotaton=6d", "model.rotation"),
         ("posenet/epochs=none", "epochs"),
         ("posenet/seed=3", "the study itself sets"),
+        ("posenet/devices=2", "the study itself sets"),
+        ("default/loss.beta=3", "write beta=3 instead"),
+        ("posenet/model.rotation=6d/model.rotation=9d", "is given twice"),
         ("posenet/epochs=", "has no value"),
         ("posnet", "posenet"),
         ("posenet~position~rotation", "a pair is two"),
@@ -279,12 +282,13 @@ def test_a_loss_that_needs_a_variance_is_refused_before_any_training(
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"validate": True}, {"loss": LossConfig(name="default")}]
+    "change",
+    [{"seed": 1}, {"validate": True}, {"devices": 2}, {"loss": LossConfig(name="default")}],
 )
 def test_options_that_the_study_sets_are_refused(
     blocks_scene: Path, base: TrainConfig, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError, match=r"--seeds says how many|in --losses"):
+    with pytest.raises(InputError, match=r"--seeds says how many|in --losses|--workers"):
         study([blocks_scene], tmp_path, StudyConfig(), replace(base, **change))
 
 
@@ -299,7 +303,7 @@ def test_two_scenes_of_one_name_are_refused(
 def test_a_pair_takes_positions_and_rotations_of_its_parts(
     blocks_scene: Path, base: TrainConfig, tmp_path: Path
 ) -> None:
-    losses = "position,rotation,position~rotation"
+    losses = "position~rotation,position,rotation"  # a pair may come first
     rows = (
         study([blocks_scene], tmp_path, StudyConfig(losses=losses, seeds=1, tune=1), base)
         .scenes["tiny"]

@@ -57,9 +57,9 @@ VERDICTS = (
     "the primary one goes by its p value adjusted after Holm, so that it can be *no difference "
     "shown* although the interval leaves zero out. Where secondary contrasts were fixed "
     "beforehand, they and the primary one in rotation are adjusted for their own number, the rest "
-    "for theirs: each of these families is wrong somewhere in at most one study of twenty, all "
-    "of them together in more. Scenes of different units are never averaged: over scenes there are "
-    "only ratios."
+    "for theirs. In a scene, and over scenes, each of these families is wrong somewhere in at most "
+    "one study of twenty; all scenes and families together, in more. Scenes of different units are "
+    "never averaged: over scenes there are only ratios."
 )
 _KINDS = {
     "primary": "the contrast that was fixed beforehand",
@@ -97,9 +97,14 @@ def standing(study: Study) -> str:
     if not study.config.final and not count:
         read = images_read(study).removesuffix(".")
         return f"{read}; no test image was read (--final reads them)."
+    if not count:
+        return (
+            f"{images_read(study)} When the test images were read is not on record (looks.json); "
+            "no contrast is known to have been fixed before."
+        )
     times = "once" if count == 1 else f"{count} times"
     before = "" if study.config.final else " before"
-    when = f": {'; '.join(map(_look, study.looks))}" if count else ""
+    when = f": {'; '.join(map(_look, study.looks))}"
     late = named_late(study)
     after = f" Named only after that, and so among the rest: {', '.join(late)}." if late else ""
     return f"{images_read(study)} The test images were read {times}{before}{when}.{after}"
@@ -176,7 +181,7 @@ def _change(effect: Effect) -> str:
 
 def _coupling(study: Study, found: Sequence[Comparison]) -> str:
     """Contrast (b), the only one that may be called an effect of coupling."""
-    coupled = [m.text for m in study.config.methods() if is_coupled(m) and not m.parts]
+    coupled = [m.text for m in study.config.methods() if is_coupled(m)]
     if not coupled:
         return "No coupled loss took part, so that nothing is said of coupling."
     best = best_uncoupled(study)

@@ -119,7 +119,7 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
     """What the cell's file holds; None where there is none yet.
 
     Raises:
-        InputError: If it was made with other options, images or poses.
+        InputError: If it was made with other options, images, cameras, unit or poses.
     """
     file = cell.file(out)
     if not file.is_file():
@@ -137,7 +137,12 @@ def finished(cell: Cell, out: Path) -> dict[str, Any] | None:
 
 
 def _same(key: str, old: Any, new: Any) -> bool:
-    """Whether two parts of an identity agree; depths nearly do where points were made anew."""
+    """Whether two parts of an identity agree; depths nearly do where points were made anew.
+
+    Cells of before pictures were told apart know nothing of them.
+    """
+    if key == "pictures" and old is None:
+        return True
     if key != "depth" or old is None or new is None:
         return old == new
     return bool(np.allclose(old, new, rtol=DEPTH_TOLERANCE, atol=0))
@@ -161,7 +166,8 @@ def _differences(result: dict[str, Any], wanted: dict[str, Any], keys: list[str]
     options = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if options:
         return "; ".join(f"{k} was {old.get(k)}, and is {new.get(k)} now" for k in options[:3])
-    return f"was made with another {' and '.join(keys)} (images, poses or map points changed)"
+    parts = " and ".join(keys)
+    return f"was made with another {parts} (images, cameras, unit, poses or map points changed)"
 
 
 def _flat(options: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
@@ -201,8 +207,31 @@ def data_identity(fold: Fold, validate: bool) -> dict[str, Any]:
     depth = scene.depth_range()
     return {
         "data": _sha(json.dumps([poses, names]))[:16],
+        "pictures": _pictures(fold.folder),
         "depth": None if depth is None else [_round(value) for value in depth.tolist()],
     }
+
+
+@lru_cache(maxsize=64)
+def _pictures(folder: Path) -> str:
+    """What the files of a scene's images, its cameras and its unit are known by."""
+    scene = fold_scene(Fold(folder))
+    cameras = [
+        [c.model, c.width, c.height, c.params.double().round(decimals=_DECIMALS).tolist()]
+        for c in scene.cameras
+    ]
+    files: list[str] = []
+    for i in range(len(scene)):
+        with scene.path(i).open("rb") as content:
+            files.append(hashlib.file_digest(content, "sha256").hexdigest())
+    about = [scene.unit, cameras, scene.camera_index.tolist(), files]
+    return _sha(json.dumps(about))[:16]
+
+
+def forget_scenes() -> None:
+    """Reads scenes anew: those of an earlier study may have been made anew in their folders."""
+    for cached in (fold_scene, data_identity, _pictures):
+        cached.cache_clear()
 
 
 def run_cells(

@@ -76,7 +76,12 @@ def comparisons(study: Study) -> list[Comparison]:
 
 
 def fixed_pairs(study: Study) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The primary and the secondary contrasts that every look at the test images names."""
+    """The primary and the secondary contrasts that every look at the test images names.
+
+    Where test images were read and no look is on record, none is known to have been fixed.
+    """
+    if study.config.final and not study.looks:
+        return [], []
     pair, looks = study.config.primary_pair(), study.looks if study.config.final else ()
     primary, secondary = [] if pair is None else [pair], study.config.secondary_pairs()
 
@@ -159,7 +164,8 @@ def reference_of(study: Study) -> str:
 
 def is_coupled(method: Method) -> bool:
     """Whether the loss has a coupled term that is no twin."""
-    return any(term in COUPLED for term in method.loss.name.split("+")[1:])
+    # A pair is read as its first part, and is no loss.
+    return not method.parts and any(term in COUPLED for term in method.loss.name.split("+")[1:])
 
 
 def base_of(text: str) -> str:

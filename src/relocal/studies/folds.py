@@ -64,7 +64,7 @@ def folds_of(folder: Path, wanted: str) -> list[Fold]:
         count = len({scene.sequence(i) for i in range(len(scene))})
     if wanted == "all":
         return [Fold(folder, i) for i in range(count)]
-    numbers = [int(word) if word.strip().isdigit() else -1 for word in wanted.split(",")]
+    numbers = [int(word) if word.strip().isdecimal() else -1 for word in wanted.split(",")]
     if bad := [n for n in numbers if not 0 <= n < count]:
         raise InputError(
             f"--folds {wanted}: {scene.name} has the folds 0 to {count - 1}, not {bad[0]}; or give "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from relocal.errors import InputError
 from relocal.evaluation import baselines, radian_weight, regime_of
 from relocal.losses import LossConfig, loss_text
 from relocal.metrics import PoseErrors, nearest_pose, pose_errors
@@ -45,10 +46,12 @@ def gather(
         rows: dict[str, MethodErrors] = {}
         for method in config.methods():
             parts = [plan for plan in mine if plan.method == method]
+            if parts and all(_whole(plan, chosen, measured) for plan in parts):
+                rows[method.text] = _joined(parts, chosen, measured)
+        for method in config.methods():  # a pair may be named before its parts
             if method.parts and all(part in rows for part in method.parts):
                 rows[method.text] = _pair(*(rows[part] for part in method.parts))
-            elif parts and all(_whole(plan, chosen, measured) for plan in parts):
-                rows[method.text] = _joined(parts, chosen, measured)
+        rows = {m.text: rows[m.text] for m in config.methods() if m.text in rows}
         folds = list(dict.fromkeys(plan.fold for plan in mine))
         found[name] = _scene_errors(name, folds, config.final, rows, out, progress)
     return found
@@ -138,8 +141,16 @@ def _baseline_errors(
 ) -> dict[str, PoseErrors]:
     """Errors of the baselines, which are kept: retrieval describes every image."""
     about = data_identity(fold, not final)
-    if file.is_file() and (kept := read_json(file)).get("data") == about["data"]:
-        return {name: PoseErrors(*map(np.array, rows)) for name, rows in kept["errors"].items()}
+    if file.is_file():
+        try:
+            kept = read_json(file)
+            if all(kept.get(key, about[key]) == about[key] for key in ("data", "pictures")):
+                rows = kept["errors"].items()
+                return {name: PoseErrors(*map(np.array, errors)) for name, errors in rows}
+        except (InputError, AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{file}: is damaged ({error!r}); remove it, to make it anew."
+            ) from error
     scene = fold_scene(fold)
     asked, train = asked_images(scene, final), training_images(scene, final)
     found = {n: r.errors for n, r in baselines(scene, asked, train, progress).items()}

@@ -81,8 +81,12 @@ def parse_method(text: str) -> Method:
     for key, word in pairs:
         if not word:
             raise InputError(f"--losses {text}: {key} has no value; write {key}=VALUE.")
-        if key in ("seed", "validate"):
+        if key in ("seed", "validate", "devices", "nodes"):
             raise InputError(f"--losses {text}: {key} is what the study itself sets.")
+        if key.startswith("loss."):
+            raise InputError(f"--losses {text}: write {key.removeprefix('loss.')}={word} instead.")
+        if [name for name, _ in pairs].count(key) > 1:
+            raise InputError(f"--losses {text}: {key} is given twice.")
     return Method(text, loss, tuple(pairs), fixed=fixed)
 
 

@@ -14,7 +14,7 @@ from relocal.errors import InputError
 from relocal.losses import LossConfig
 from relocal.plugins import import_modules
 from relocal.scene.files import read_json, write_json
-from relocal.studies.cells import FAILURES, SCRATCH, Cell, finished, run_cells
+from relocal.studies.cells import FAILURES, SCRATCH, Cell, finished, forget_scenes, run_cells
 from relocal.studies.config import StudyConfig
 from relocal.studies.gathering import gather
 from relocal.studies.methods import DEPTHS
@@ -68,6 +68,7 @@ def study(
         InputError: If a loss does not go with a scene, or ``out`` holds another study's cells.
     """
     import_modules(modules)
+    forget_scenes()
     out, config = Path(out), config or StudyConfig()
     base = with_precision(base or DEPTHS[config.train])
     _check_base(config, base)
@@ -123,7 +124,7 @@ def _study(
         base=base.without_paths(),
         scenes=gather(plans, config, chosen, measured, out, progress),
         failed=tuple(failed),
-        looks=tuple(read_json(out / LOOKS)) if (out / LOOKS).is_file() else (),
+        looks=_looks(out),
         made_by={**environment(), "date": datetime.now(UTC).isoformat(timespec="seconds")},
     )
     write_json(out / STUDY, study_to_json(result))
@@ -139,6 +140,10 @@ def _check_base(config: StudyConfig, base: TrainConfig) -> None:
         )
     if base.seed != 0 or base.validate:
         raise InputError("--seed and --validate: the study sets them; --seeds says how many.")
+    if base.devices != 1 or base.nodes != 1:
+        raise InputError(
+            "--devices, --nodes: a cell trains on one; --workers or --ray run several."
+        )
     if replace(base.loss, depth=None) != LossConfig():
         raise InputError("--loss: give losses with their options in --losses; --loss.depth stays.")
 
@@ -163,9 +168,26 @@ def _alone(out: Path) -> Generator[None]:
         raise InputError(f"--out {out}: another study is at work in this folder.") from error
 
 
+def _looks(out: Path) -> tuple[dict[str, Any], ...]:
+    """When the test images were read so far.
+
+    Raises:
+        InputError: If the file that says so is damaged.
+    """
+    if not (out / LOOKS).is_file():
+        return ()
+    looks = read_json(out / LOOKS)
+    wanted = {"date", "commit", "primary", "secondary"}
+    if not isinstance(looks, list) or not all(
+        isinstance(look, dict) and wanted <= look.keys() for look in looks
+    ):
+        raise InputError(f"{out / LOOKS}: is damaged; bring it back, or begin with another --out.")
+    return tuple(looks)
+
+
 def _note_look(out: Path, config: StudyConfig) -> None:
     """Records that test images are read, and which contrasts were fixed, before they are."""
-    looks = read_json(out / LOOKS) if (out / LOOKS).is_file() else []
+    looks = _looks(out)
     look = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": environment()["commit"],
@@ -182,6 +204,8 @@ def _check_weights(plans: list[Plan], out: Path) -> None:
         InputError: If it is another, or called as weights that are no file.
     """
     kept = read_json(out / WEIGHTS) if (out / WEIGHTS).is_file() else {}
+    if not isinstance(kept, dict):
+        raise InputError(f"{out / WEIGHTS}: is damaged; bring it back, or give another --out.")
     found: dict[str, str] = {}
     for file in {Path(plan.config.backbone.weights) for plan in plans}:
         if str(file) in NO_FILE or not file.is_file():  # the backbone says what is wrong
