@@ -100,6 +100,8 @@ def test_options_of_the_loss_and_of_training_are_told_apart() -> None:
         ("default/loss.beta=3", "write beta=3 instead"),
         ("posenet/model.rotation=6d/model.rotation=9d", "is given twice"),
         ("posenet/epochs=", "has no value"),
+        ("posenet/precision=8", "precision"),
+        ("posenet/model=3", "there is no 'model'"),
         ("posnet", "posenet"),
         ("posenet~position~rotation", "a pair is two"),
     ],

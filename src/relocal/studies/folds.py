@@ -64,13 +64,13 @@ def folds_of(folder: Path, wanted: str) -> list[Fold]:
         count = len({scene.sequence(i) for i in range(len(scene))})
     if wanted == "all":
         return [Fold(folder, i) for i in range(count)]
-    numbers = [int(word) if word.strip().isdecimal() else -1 for word in wanted.split(",")]
-    if bad := [n for n in numbers if not 0 <= n < count]:
+    words = [word.strip() for word in wanted.split(",")]
+    if bad := [word for word in words if not (word.isdecimal() and int(word) < count)]:
         raise InputError(
-            f"--folds {wanted}: {scene.name} has the folds 0 to {count - 1}, not {bad[0]}; or give "
-            "own or all."
+            f"--folds {wanted}: {scene.name} has the folds 0 to {count - 1}, "
+            f"not {bad[0] or 'nothing'}; or give own or all."
         )
-    return [Fold(folder, n) for n in dict.fromkeys(numbers)]
+    return [Fold(folder, n) for n in dict.fromkeys(map(int, words))]
 
 
 @lru_cache(maxsize=8)

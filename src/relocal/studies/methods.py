@@ -103,9 +103,9 @@ def method_config(method: Method, base: TrainConfig) -> TrainConfig:
         place: Any = content
         for folder in folders:
             place = place.get(folder, {}) if isinstance(place, dict) else {}
-        if not isinstance(place, dict) or last not in place:
+        if not isinstance(place, dict) or last not in place or isinstance(place[last], dict):
             raise unknown(f"--losses {method.text}: option", key, _option_names(content))
-        place[last] = _value(word)
+        place[last] = word if isinstance(place[last], str) else _value(word)
     try:
         config = TrainConfig.from_json(content)
     except InputError as error:
