@@ -101,7 +101,7 @@ def test_cells_and_baselines_of_other_pictures_are_not_taken(
     save_scene(changed, tmp_path / "changed")
     shutil.rmtree(place)
     (tmp_path / "changed").rename(place)
-    with pytest.raises(InputError, match="another pictures"):
+    with pytest.raises(InputError, match="other pictures"):
         study([place], out, config, base)
     kept = next(out.glob("cells/*/baselines-*.json"))
     before = kept.read_text()

@@ -167,7 +167,7 @@ def _differences(result: dict[str, Any], wanted: dict[str, Any], keys: list[str]
     if options:
         return "; ".join(f"{k} was {old.get(k)}, and is {new.get(k)} now" for k in options[:3])
     parts = " and ".join(keys)
-    return f"was made with another {parts} (images, cameras, unit, poses or map points changed)"
+    return f"was made with other {parts} (images, cameras, unit, poses or map points changed)"
 
 
 def _flat(options: dict[str, Any], prefix: str = "--") -> dict[str, Any]:
