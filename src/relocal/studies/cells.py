@@ -39,6 +39,8 @@ FAILURES = "failures.txt"
 """Tracebacks of cells that failed in a way that relocal did not foresee."""
 _DIGITS = 5
 _DECIMALS = 8
+_OFF_TIES = -1.7e-13
+"""Keeps labels printed with nine digits from lying halfway, where the last bit rounds them."""
 
 Report = Callable[[int, int, str], None]
 
@@ -200,10 +202,8 @@ def data_identity(fold: Fold, validate: bool) -> dict[str, Any]:
     scene = fold_scene(fold)
     parts = (training_images(scene, not validate), asked_images(scene, not validate))
     names = [[scene.images[i] for i in part.tolist()] for part in parts]
-    # Processors differ in the last digits of what a reader computes, and the same scene is to be
-    # known on any of them. Adding 0 makes -0 the same as 0.
     numbers = (scene.poses.position, scene.poses.quaternion)
-    poses = [(part.double().round(decimals=_DECIMALS) + 0.0).tolist() for part in numbers]
+    poses = [_same_anywhere(part).tolist() for part in numbers]
     depth = scene.depth_range()
     return {
         "data": _sha(json.dumps([poses, names]))[:16],
@@ -217,8 +217,7 @@ def _pictures(folder: Path) -> str:
     """What the files of a scene's images, its cameras and its unit are known by."""
     scene = fold_scene(Fold(folder))
     cameras = [
-        [c.model, c.width, c.height, c.params.double().round(decimals=_DECIMALS).tolist()]
-        for c in scene.cameras
+        [c.model, c.width, c.height, _same_anywhere(c.params).tolist()] for c in scene.cameras
     ]
     files: list[str] = []
     for i in range(len(scene)):
@@ -328,6 +327,12 @@ def _on_ray(
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same_anywhere(numbers: torch.Tensor) -> torch.Tensor:
+    """Numbers without the last digits, in which processors differ: a scene is known on any."""
+    # Adding 0 makes -0 the same as 0.
+    return (numbers.double() + _OFF_TIES).round(decimals=_DECIMALS) + 0.0
 
 
 def _round(value: float) -> float:
