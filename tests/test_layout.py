@@ -30,7 +30,7 @@ ORDER = (
         "sfm",
     ),
     *("types", "models", "losses", "training", "localizers", "evaluation", "studies", "report"),
-    *("viewer", "exporting", "server", "demonstration", "paper", "cli", "__main__"),
+    *("publishing", "viewer", "exporting", "server", "demonstration", "paper", "cli", "__main__"),
 )
 PYCOLMAP_USERS = {"camera", "scene", "sfm"}
 PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
+    from relocal.publishing import LICENCES, PublishConfig, publish
     from relocal.report import plain_table, save_labels, save_report, save_study, study_table
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.sfm import LabelConfig, Labelling, TriangulateConfig, label, triangulate
@@ -57,6 +58,7 @@ _HOME = {
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
+    "publishing": ("LICENCES", "PublishConfig", "publish"),
     "report": ("plain_table", "save_labels", "save_report", "save_study", "study_table"),
     "scene": ("Scene", "load_scene", "save_scene"),
     "sfm": ("LabelConfig", "Labelling", "TriangulateConfig", "label", "triangulate"),

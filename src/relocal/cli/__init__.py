@@ -18,6 +18,7 @@ from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.labelling import Label
 from relocal.cli.public import Get, Paper
+from relocal.cli.publishing import Publish
 from relocal.cli.studies import Study
 from relocal.cli.verbs import (
     Demo,
@@ -47,6 +48,7 @@ Verb = (
     | Get
     | Label
     | ExportScene
+    | Publish
     | Triangulate
     | Train
     | Evaluate
@@ -61,6 +63,7 @@ VERBS: dict[str, type[Verb]] = {
     "get": Get,
     "label": Label,
     "export-scene": ExportScene,
+    "publish": Publish,
     "triangulate": Triangulate,
     "train": Train,
     "evaluate": Evaluate,

@@ -44,7 +44,7 @@ class Import:
     """
 
     reader: Positional[str]
-    """What the folder holds: 7scenes, cambridge, colmap, nerfstudio, synthetic, tum."""
+    """What the folder holds: 7scenes, cambridge, colmap, nerfstudio, published, synthetic, tum."""
     folder: Positional[Path]
     """The folder to read; synthetic renders it when it does not exist."""
     out: Path

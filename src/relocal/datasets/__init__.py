@@ -8,6 +8,7 @@ from typing import Any
 from relocal.datasets.cambridge import read_cambridge
 from relocal.datasets.colmap import read_colmap_model
 from relocal.datasets.nerfstudio import read_nerfstudio
+from relocal.datasets.published import read_published
 from relocal.datasets.seven_scenes import read_seven_scenes
 from relocal.datasets.synthetic import read_synthetic
 from relocal.datasets.tum import read_tum
@@ -66,9 +67,9 @@ def import_scene(
         scene = apply_split(scene, split, fold)
     elif fold is not None:
         raise InputError("--fold: needs a --split that has folds.")
-    elif scene.splits:
+    elif scene.splits and "split" not in scene.provenance:  # else a scene's own, made by a rule
         scene = apply_split(scene, "official")
-    else:
+    elif not scene.splits:
         scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
     return save_scene(
         scene, out, lambda done, total: progress(done, total, "checking images"), exif
@@ -104,6 +105,7 @@ DATASETS: dict[str, Callable[..., Scene]] = {
     "cambridge": read_cambridge,
     "colmap": read_colmap_model,
     "nerfstudio": read_nerfstudio,
+    "published": read_published,
     "synthetic": read_synthetic,
     "tum": read_tum,
 }

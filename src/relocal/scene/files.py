@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from PIL import ImageOps
 
@@ -159,8 +160,29 @@ def save_scene(
             scene = replace(scene, provenance={**scene.provenance, "exif": counts})
         (folder / _MODEL).mkdir(parents=True)
         write_colmap(scene, folder / _MODEL)
+        if (model := _model_of_same_poses(scene)) is not None:
+            _keep_model_poses(model, folder / _MODEL)
         write_json(folder / _JSON, _about(scene))
     return replace(scene, image_root=out / _IMAGES, folder=out)
+
+
+def _model_of_same_poses(scene: Scene) -> Path | None:
+    """The model that a scene was loaded from, if its poses are those of there to the last bit."""
+    if scene.folder is None or not (scene.folder / _MODEL).is_dir():
+        return None
+    names, _, _, poses, _ = read_colmap(scene.folder / _MODEL)
+    same = names == scene.images and torch.equal(poses.position, scene.poses.position)
+    same = same and torch.equal(poses.quaternion, scene.poses.quaternion)
+    return scene.folder / _MODEL if same else None
+
+
+def _keep_model_poses(old: Path, new: Path) -> None:
+    """Puts the poses of one model into another of the same images, bit for bit."""
+    keep_poses(old / "images.bin", new / "images.bin")
+    # COLMAP 4 has the poses a second time, by the rigs' frames.
+    rigs = [model / "rigs.bin" for model in (old, new)]
+    if all(file.is_file() for file in rigs) and rigs[0].read_bytes() == rigs[1].read_bytes():
+        shutil.copyfile(old / "frames.bin", new / "frames.bin")
 
 
 def _about(scene: Scene) -> dict[str, Any]:
