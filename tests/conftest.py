@@ -135,6 +135,27 @@ def tiny_run(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of a rendered room, two recordings, to be labelled."""
+    from labelled_room import ROOM
+
+    from relocal.datasets.synthetic import render_room
+
+    out = tmp_path_factory.mktemp("rooms") / "room"
+    render_room(out, ROOM)
+    return out
+
+
+@pytest.fixture(scope="session")
+def truth(room: Path) -> dict[str, Any]:
+    """Where each photo of the room was rendered from."""
+    from relocal.datasets.synthetic import read_synthetic
+
+    scene = read_synthetic(room)
+    return {name: scene.poses[i] for i, name in enumerate(scene.images)}
+
+
 @pytest.fixture
 def tiny_config(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Options of a training of a second, with a backbone of its own."""

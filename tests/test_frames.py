@@ -1,5 +1,6 @@
 """Frames of videos: which are chosen, and videos that are none."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from relocal.sfm import LabelConfig, label
 from relocal.sfm.frames import (
     FrameLooks,
     choose_frames,
-    frame_count,
     greys,
     look_at,
     motion_between,
+    stated_length,
     write_frames,
 )
 from relocal.sfm.sources import gather
@@ -101,7 +102,7 @@ def test_motion_is_the_shift_of_the_picture() -> None:
 
 
 def test_the_sharp_frames_of_a_video_are_written(video: Path, tmp_path: Path) -> None:
-    looks = look_at(greys(video), frame_count(video), "walk", quiet)
+    looks = look_at(greys(video), stated_length(video)[0], "walk", quiet)
     assert len(looks.motion) == looks.stated == FRAMES
     assert np.median(looks.motion[1:]) == pytest.approx(0.05, abs=0.01)
     assert looks.sharpness[::4].max() < np.delete(looks.sharpness, np.s_[::4]).min()
@@ -120,28 +121,45 @@ def test_the_sharp_frames_of_a_video_are_written(video: Path, tmp_path: Path) ->
 
 
 def test_frames_of_a_video_are_a_recording_with_one_camera(video: Path, tmp_path: Path) -> None:
-    found = gather([video], tmp_path, 0.15, 1000, quiet)
+    found = gather([video], tmp_path, LabelConfig(step=0.15), quiet)
     photos = found.photos
     assert {photo.recording for photo in photos} == {"walk"}
     assert all(photo.from_video and photo.size == (WIDTH, HEIGHT) for photo in photos)
     assert not found.left
     assert found.passed_over == FRAMES - len(photos)
-    assert gather([video], tmp_path, 0.15, 1000, quiet) == found
+    assert gather([video], tmp_path, LabelConfig(step=0.15), quiet) == found
+
+
+def test_a_rate_bounds_the_frames_of_a_video(video: Path, tmp_path: Path) -> None:
+    count, rate = stated_length(video)
+    assert count == FRAMES
+    assert rate == 30
+    config = LabelConfig(step=0.01)
+    every = gather([video], tmp_path, config, quiet).photos
+    some = gather([video], tmp_path, replace(config, rate=4.5), quiet).photos
+    assert len(some) == 6 < len(every)  # of 40 at 30 a second
+    assert gather([video], tmp_path, replace(config, rate=1000.0), quiet).photos == every
 
 
 def test_a_folder_of_a_videos_frames_is_thinned_as_the_video_is(tmp_path: Path) -> None:
     for i, frame in enumerate(pan(8, 80)):
         (tmp_path / "walk").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "walk" / f"{i:03d}.png"), frame)
-    found = gather([tmp_path / "walk"], tmp_path / "work", 0.1, 1000, quiet)
+    found = gather([tmp_path / "walk"], tmp_path / "work", LabelConfig(step=0.1), quiet)
     assert 18 <= len(found.photos) <= 21
     assert found.passed_over == 80 - len(found.photos)
     assert all(photo.from_video for photo in found.photos)
     # Photos that move more from one to the next are taken as they are, as are few.
-    assert len(gather([tmp_path / "walk"], tmp_path / "work", 0.02, 1000, quiet).photos) == 80
+    assert (
+        len(gather([tmp_path / "walk"], tmp_path / "work", LabelConfig(step=0.02), quiet).photos)
+        == 80
+    )
     for i in range(60, 80):
         (tmp_path / "walk" / f"{i:03d}.png").unlink()
-    assert len(gather([tmp_path / "walk"], tmp_path / "work", 0.1, 1000, quiet).photos) == 60
+    assert (
+        len(gather([tmp_path / "walk"], tmp_path / "work", LabelConfig(step=0.1), quiet).photos)
+        == 60
+    )
 
 
 def test_videos_that_are_none_or_stand_still_are_refused(tmp_path: Path, video: Path) -> None:
@@ -163,7 +181,7 @@ def test_a_video_that_ends_early_is_told_of(tmp_path: Path, video: Path) -> None
     middle = start + size // 2
     content[middle : start + size - 8] = bytes(start + size - 8 - middle)  # lost, as of a bad disk
     (tmp_path / "cut.mp4").write_bytes(content)
-    found = gather([tmp_path / "cut.mp4"], tmp_path / "work", 0.15, 1000, quiet)
+    found = gather([tmp_path / "cut.mp4"], tmp_path / "work", LabelConfig(step=0.15), quiet)
     assert found.photos
     assert found.left.keys() == {"cut.mp4"}
     assert "of its 40 frames: it is cut short" in found.left["cut.mp4"]

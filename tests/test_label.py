@@ -12,43 +12,19 @@ import pycolmap
 import pytest
 import torch
 from filelock import FileLock
+from labelled_room import QUICK, ROOM, errors
 from PIL import Image, ImageOps
 
-from relocal.datasets.room.config import RoomConfig
-from relocal.datasets.room.layout import ROOM_SIZE_M
-from relocal.datasets.synthetic import read_synthetic, render_room
+from relocal.cli import parse
+from relocal.datasets.synthetic import render_room
 from relocal.errors import InputError
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.report import save_labels
-from relocal.scene import Scene, load_scene
+from relocal.scene import load_scene
 from relocal.sfm import LabelConfig, Labelling, label
 from relocal.sfm.alignment import fitted
 from relocal.sfm.mapping import choose_pairs
 from relocal.sfm.sources import Photo
-
-ROOM = RoomConfig(
-    train_frames=22,
-    train_lap_frames=44,
-    test_frames=12,
-    test_lap_frames=24,
-    width_px=240,
-    height_px=180,
-)
-ROOM_DIAGONAL_M = float(np.linalg.norm(ROOM_SIZE_M[:2]))
-QUICK = LabelConfig(features=1500)
-
-
-@pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("rooms") / "room"
-    render_room(out, ROOM)
-    return out
-
-
-@pytest.fixture(scope="module")
-def truth(room: Path) -> dict[str, Pose]:
-    scene = read_synthetic(room)
-    return {name: scene.poses[i] for i, name in enumerate(scene.images)}
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +45,6 @@ def photos(room: Path, tmp_path: Path) -> Callable[[int], Path]:
         return out
 
     return folder
-
-
-def errors(scene: Scene, truth: dict[str, Pose]) -> tuple[float, float]:
-    """Median errors after the similarity that fits best, as a share of the room, and degrees."""
-    wanted = Pose.stack([truth[name] for name in scene.images])
-    poses = fitted(scene.poses.position, wanted.position, None, "test").poses(scene.poses)
-    moved = float(position_error(poses, wanted).median()) / ROOM_DIAGONAL_M
-    return moved, float(rotation_error_deg(poses, wanted).median())
 
 
 def test_photos_are_placed_where_they_were_taken(made: Labelling, truth: dict[str, Pose]) -> None:
@@ -305,6 +273,8 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(
     assert len(made.scene) == 8
     assert made.about["photos"] == 10
     assert made.about["left_out"].keys() == {"walk/scan.jpg", "walk/cut.jpg"}
+    words = ["label", str(source), "--out", str(tmp_path / "again"), "--features", "1500"]
+    assert parse(words).run() == 3
 
 
 def test_photos_of_other_sizes_and_turned_ones_have_cameras_of_their_own(

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from relocal.publishing import LICENCES, PublishConfig, publish
     from relocal.report import plain_table, save_labels, save_report, save_study, study_table
     from relocal.scene import Scene, load_scene, save_scene
-    from relocal.sfm import LabelConfig, Labelling, TriangulateConfig, label, triangulate
+    from relocal.sfm import (
+        LabelConfig,
+        Labelling,
+        TriangulateConfig,
+        add_photos,
+        label,
+        triangulate,
+    )
     from relocal.studies import (
         StudyConfig,
         comparisons,
@@ -61,7 +68,10 @@ _HOME = {
     "publishing": ("LICENCES", "PublishConfig", "publish"),
     "report": ("plain_table", "save_labels", "save_report", "save_study", "study_table"),
     "scene": ("Scene", "load_scene", "save_scene"),
-    "sfm": ("LabelConfig", "Labelling", "TriangulateConfig", "label", "triangulate"),
+    "sfm": (
+        *("LabelConfig", "Labelling", "TriangulateConfig"),
+        *("add_photos", "label", "triangulate"),
+    ),
     "studies": ("StudyConfig", "comparisons", "load_study", "pooled_twins", "study"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),

@@ -1,16 +1,18 @@
 """The verb that makes a scene of photos and videos."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from relocal.cli.console import INTERRUPTED, counted, progress_bar, warn
+from relocal.cli.console import INTERRUPTED, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import print_scene
+from relocal.errors import InputError
 from relocal.report import save_labels
 from relocal.scene.scene import some
-from relocal.sfm import LabelConfig, Labelling, label
+from relocal.sfm import LabelConfig, Labelling, add_photos, label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,8 @@ class Label:
     """Folders of photos and videos, each a recording."""
     out: Path
     """The scene to make; what is made on the way is kept in a folder beside it, OUT.label."""
+    add: bool = False
+    """Place the photos in the scene OUT, which is there already; its poses stay as they are."""
     scale: str | None = None
     """What gives the scene its metres: the distance between the cameras of two images
     (walk/a.jpg,walk/b.jpg=1.5), gps (EXIF), or a file of known poses."""
@@ -36,13 +40,15 @@ class Label:
 
     def run(self) -> int:
         """Labels, and says how good the labels are."""
+        if self.add and self.scale is not None:
+            raise InputError("--scale: a scene that photos are added to keeps its own.")
+        make = add_photos if self.add else partial(label, scale=self.scale)
         try:
             with progress_bar() as report:
-                made = label(
+                made = make(
                     self.sources,
                     self.out,
                     self.config,
-                    scale=self.scale,
                     split=self.split,
                     fold=self.fold,
                     progress=report,
@@ -52,7 +58,7 @@ class Label:
             return INTERRUPTED
         print_labels(made, self.out)
         print(f"Labels: {save_labels(made)}")
-        return 0
+        return SOME_FAILED if made.about["not_read"] else 0
 
 
 def print_labels(made: Labelling, out: Path) -> None:

@@ -210,14 +210,16 @@ def write_colmap(scene: Scene, folder: Path) -> None:
 def keep_poses(old: Path, new: Path) -> None:
     """Puts the poses of one ``images.bin`` into another, bit for bit and by the image's name.
 
-    A pose that is read, turned round, turned back and written again is another in its last digits.
+    Images that the old one does not have keep theirs. A pose that is read, turned round, turned
+    back and written again is another in its last digits.
     """
     motion = {image.name: image.cam_from_world for image in _images(_Bytes(old))}
     images = list(_images(_Bytes(new)))
     with new.open("wb") as file:
         file.write(struct.pack("<Q", len(images)))
         for image in images:
-            file.write(struct.pack("<I7dI", image.id, *motion[image.name], image.camera_id))
+            pose = motion.get(image.name, image.cam_from_world)
+            file.write(struct.pack("<I7dI", image.id, *pose, image.camera_id))
             file.write(image.name.encode() + b"\0" + struct.pack("<Q", len(image.keypoints)))
             file.write(image.keypoints.tobytes())
 

@@ -210,18 +210,50 @@ def save_points(scene: Scene, points: Points, provenance: Mapping[str, Any]) -> 
     Returns:
         The scene as it stands on disk.
     """
+    return _replace_model(replace(scene, points=points, provenance=provenance))
+
+
+def extend_scene(scene: Scene, files: Mapping[str, Path]) -> Scene:
+    """Gives a saved scene more images; the poses that it had stay as they are, to the last bit.
+
+    A kill leaves a scene that ``load_scene`` opens: as it was, or with more images, which are in no
+    split until the last file is written.
+
+    Args:
+        scene: What the saved scene in ``scene.folder`` shall be. The images and cameras that it had
+            come first, and are the same.
+        files: Where the upright photos of the new images are, by name.
+
+    Returns:
+        The scene as it stands on disk.
+    """
+    assert scene.folder is not None  # a saved scene has one
+    for name, file in files.items():
+        target = scene.folder / _IMAGES / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # of a call that was killed
+        link_file(file, target)
+    return _replace_model(replace(scene, image_root=scene.folder / _IMAGES))
+
+
+def _replace_model(scene: Scene) -> Scene:
+    """Writes another model and ``scene.json``, in an order in which each step leaves a scene."""
     folder = scene.folder
-    assert folder is not None  # a saved scene has one
+    assert folder is not None
     bare = replace(scene, points=None)
-    scene = replace(scene, points=points, provenance=provenance)
     model = folder / _MODEL
     with tempfile.TemporaryDirectory(dir=folder, suffix=".partial") as temporary:
         for name, version in (("bare", bare), ("full", scene)):
             (Path(temporary) / name).mkdir()
             write_colmap(version, Path(temporary) / name)
             keep_poses(model / "images.bin", Path(temporary) / name / "images.bin")
-        # Images that see no points are right beside any points, so they go first.
-        for part in ("bare/images.bin", "full/points3D.bin", "full/images.bin"):
+        more = len(scene) > len(read_colmap(model)[0])
+        # More cameras are right beside fewer images, and images that see no points beside any
+        # points, so these go first. COLMAP alone reads rigs and frames.
+        parts = ["bare/images.bin", "full/points3D.bin", "full/images.bin"]
+        if more:
+            parts = ["full/cameras.bin", *parts, "full/rigs.bin", "full/frames.bin"]
+        for part in parts:
             (Path(temporary) / part).replace(model / Path(part).name)
     write_json(folder / _JSON, _about(scene))
     return scene

@@ -5,6 +5,7 @@ things, and mapping, or triangulation with the poses held fixed. Of a scene with
 training images are triangulated, so nothing of the test images reaches a model through the map.
 """
 
+from relocal.sfm.adding import add_photos
 from relocal.sfm.label_config import LabelConfig
 from relocal.sfm.labelling import Labelling, label
 from relocal.sfm.pairs import TriangulateConfig, pose_pairs
@@ -15,6 +16,7 @@ __all__ = [
     "LabelConfig",
     "Labelling",
     "TriangulateConfig",
+    "add_photos",
     "label",
     "pose_pairs",
     "triangulate",

@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from relocal.errors import InputError
 from relocal.images import check_space
 from relocal.scene import Scene
 from relocal.scene.colmap import write_colmap
+from relocal.scene.files import read_json, write_json
 
 Progress = Callable[[int, int, str], None]
 
-_LOCK, _IMAGES = ".lock", "images"
+_LOCK, _IMAGES, _KEYS = ".lock", "images", ".keys.json"
 _IMAGES_A_CORE, _PAIRS_A_STEP = 8, 400
 # A keypoint (24 bytes) and its descriptor, twice as many as asked for: one may have two directions.
 _BYTES_A_FEATURE = 2 * (24 + 128)
@@ -99,13 +101,20 @@ def sweep(work: Path, database: Path) -> None:
             item.unlink()
 
 
-def begin_database(scene: Scene, database: Path, known_focal: Collection[int] = ()) -> None:
+def begin_database(
+    scene: Scene,
+    database: Path,
+    known_focal: Collection[int] = (),
+    keys: Sequence[str] | None = None,
+) -> None:
     """Writes cameras and images into a new database, which appears when it is whole.
 
     Args:
         scene: Numbered images with their cameras.
         database: The file.
         known_focal: Indices of cameras whose focal length is more than a guess.
+        keys: What tells an image and its features from all others. Features and matches of those
+            that earlier databases of this folder hold under the same key are taken from there.
     """
     import pycolmap
 
@@ -125,7 +134,43 @@ def begin_database(scene: Scene, database: Path, known_focal: Collection[int] = 
                 content.write_frame(frame, use_frame_id=True)
             for image in model.images.values():
                 content.write_image(image, use_image_id=True)
+        if keys is not None:
+            for older in database.parent.glob(f"*{_KEYS}"):
+                _inherit(partial, keys, older)
+            write_json(database.with_name(database.stem + _KEYS), list(keys))
         partial.replace(database)
+
+
+def image_keys(scene: Scene, features: int) -> list[str]:
+    """What tells each image, and the features that are looked for in it, from all others."""
+    stats = [scene.path(i).stat() for i in range(len(scene))]
+    rows = zip(scene.images, stats, strict=True)
+    return [digest([name, stat.st_size, stat.st_mtime_ns, features]) for name, stat in rows]
+
+
+def _inherit(database: Path, keys: Sequence[str], older: Path) -> None:
+    """Copies features and matches of the same images from an earlier database."""
+    import pycolmap
+
+    source = older.with_name(older.name.removesuffix(_KEYS) + ".db")
+    number = {key: i + 1 for i, key in enumerate(read_json(older))}
+    mine = {number[key]: i + 1 for i, key in enumerate(keys) if key in number}
+    if not source.is_file() or not mine:
+        return
+    _check_room(database, source.stat().st_size)
+    with closing(sqlite3.connect(source)) as content:
+        # pycolmap lists only pairs that match; that others do not is worth keeping as well.
+        pairs = [pair for (pair,) in content.execute("SELECT pair_id FROM two_view_geometries")]
+    with pycolmap.Database.open(source) as old, pycolmap.Database.open(database) as new:
+        for theirs, own in mine.items():
+            whole = old.exists_keypoints(theirs) and old.exists_descriptors(theirs)
+            if whole and not new.exists_descriptors(own):
+                new.write_keypoints(own, old.read_keypoints(theirs))
+                new.write_descriptors(own, old.read_descriptors(theirs))
+        for theirs in map(pycolmap.pair_id_to_image_pair, pairs):
+            a, b = (mine.get(image) for image in theirs)
+            if a is not None and b is not None and not new.exists_two_view_geometry(a, b):
+                new.write_two_view_geometry(a, b, old.read_two_view_geometry(*theirs))
 
 
 def _image_ids(scene: Scene) -> list[int]:

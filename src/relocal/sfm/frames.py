@@ -75,12 +75,13 @@ def _opened(video: Path) -> Generator[Any]:
         cv2.utils.logging.setLogLevel(before)
 
 
-def frame_count(video: Path) -> int:
-    """How many frames the file says it has; 0 where it does not say. It may be cut short."""
+def stated_length(video: Path) -> tuple[int, float]:
+    """How many frames, and frames a second, the file says it has; 0 where it does not say."""
     import cv2
 
     with _opened(video) as capture:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        count, rate = (capture.get(key) for key in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
+    return max(0, int(count)), max(0.0, float(rate))
 
 
 def greys(video: Path) -> Iterator[UInt8[np.ndarray, "h w"]]:

@@ -22,6 +22,8 @@ class LabelConfig:
     width."""
     frames: int = 1000
     """Most frames that are taken of a video."""
+    rate: float | None = None
+    """Most frames that are taken of a second of a video; none: as many as the motion asks for."""
     camera_model: str = "SIMPLE_RADIAL"
     """Lens model that is fitted: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV."""
     features: int = 4096
@@ -37,6 +39,8 @@ class LabelConfig:
             raise InputError(f"--step: must be in (0, 1], not {self.step}.")
         if self.frames < 3:
             raise InputError(f"--frames: must be at least 3, not {self.frames}.")
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise InputError(f"--rate: must be above 0, not {self.rate}.")
         if self.camera_model not in CAMERA_MODELS:
             raise unknown("--camera-model", self.camera_model, CAMERA_MODELS)
         if self.features < 100:

@@ -1,6 +1,7 @@
 """From photos and videos to a posed scene, and an account of how good its labels are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from relocal.sfm.label_config import LabelConfig
 from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos
 from relocal.sfm.sources import Photo, gather
 
+LABELS = "label.json"
+"""File of a scene with what is known of its labels."""
 WORK = ".label"
 """What is added to the scene's name for the folder of what is made on the way."""
 FEW_FEATURES, FEW_MATCHES = 100, 30
@@ -78,23 +81,15 @@ def label(
     if fold is not None and split is None:
         raise InputError("--fold: needs a --split that has folds.")
     known = {} if scale is None else _known_poses(scale)
-    work = out.with_name(out.name + WORK)
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / ".lock", timeout=0):
-            folders = [Path(source) for source in sources]
-            found = gather(folders, work, config.step, config.frames, progress)
-            photos, left = found.photos, dict(found.left)
-            if len(photos) < LEAST_IMAGES:
-                raise InputError(
-                    f"SRC: {len(photos)} photos that can be read; {LEAST_IMAGES} are needed, and "
-                    f"dozens for labels to train on.{_listed(left)}"
-                )
-            mapped = map_photos(photos, work, config, progress)
-    except Timeout as error:
-        raise InputError(f"{work}: another relocal label is at work here.") from error
-    except RuntimeError as error:  # all that pycolmap raises
-        raise InputError(f"COLMAP failed ({error}); if it does so again, remove {work}.") from error
+    with labelling_folder(out) as work:
+        found = gather([Path(source) for source in sources], work, config, progress)
+        photos, left = found.photos, dict(found.left)
+        if len(photos) < LEAST_IMAGES:
+            raise InputError(
+                f"SRC: {len(photos)} photos that can be read; {LEAST_IMAGES} are needed, and "
+                f"dozens for labels to train on.{listed(left)}"
+            )
+        mapped = map_photos(photos, work, config, progress)
     if not mapped.models:
         raise InputError(_why_nothing(mapped))
     scene = _posed(photos, mapped.models[0], work, out.name)
@@ -103,20 +98,36 @@ def label(
     if scale is not None:
         poses = _by_image(scene, known)
         scene, fit = scaled(scene, "poses" if known else scale, poses)
-    left |= _not_placed(photos, mapped)
-    about = _account(scene, photos, mapped, left, config, fit)
+    about = account(scene, photos, mapped, left | left_out(photos, mapped), config, fit)
+    about["not_read"] = len(left)
     about["frames_passed_over"] = found.passed_over
-    # A report shows a scene's provenance whole; hundreds of names belong into label.json alone.
-    counts = {**about, "left_out": len(left)}
-    scene = replace(scene, provenance={**scene.provenance, "label": counts})
+    scene = replace(scene, provenance=with_account(scene.provenance, about))
     if split is None:
         scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
     else:
         scene = apply_split(scene, split, fold)
-    _check_unchanged(photos)
+    check_unchanged(photos)
     scene = save_scene(scene, out, lambda done, total: progress(done, total, "saving images"))
-    write_json(out / "label.json", about)
-    return Labelling(scene, about, _doubts(about))
+    write_json(out / LABELS, about)
+    return Labelling(scene, about, doubts(about))
+
+
+@contextmanager
+def labelling_folder(scene: Path) -> Generator[Path]:
+    """The folder of what is made on the way to a scene, while no other process uses it.
+
+    Raises:
+        InputError: If one does, or COLMAP fails meanwhile.
+    """
+    work = scene.resolve().with_name(scene.resolve().name + WORK)
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / ".lock", timeout=0):
+            yield work
+    except Timeout as error:
+        raise InputError(f"{work}: another relocal label is at work here.") from error
+    except RuntimeError as error:  # all that pycolmap raises
+        raise InputError(f"COLMAP failed ({error}); if it does so again, remove {work}.") from error
 
 
 def _known_poses(scale: str) -> dict[str, Pose]:
@@ -178,7 +189,7 @@ def _why_nothing(mapped: Mapped) -> str:
     )
 
 
-def _not_placed(photos: Sequence[Photo], mapped: Mapped) -> dict[str, str]:
+def left_out(photos: Sequence[Photo], mapped: Mapped) -> dict[str, str]:
     """Why photos are not in the largest model, by name."""
     placed = set(mapped.models[0].photos.tolist())
     parts = {int(i): k for k, model in enumerate(mapped.models) for i in model.photos}
@@ -199,7 +210,7 @@ def _not_placed(photos: Sequence[Photo], mapped: Mapped) -> dict[str, str]:
     return reasons
 
 
-def _account(
+def account(
     scene: Scene,
     photos: Sequence[Photo],
     mapped: Mapped,
@@ -207,7 +218,10 @@ def _account(
     config: LabelConfig,
     fit: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """What ``label.json`` holds: counts, errors, cameras, scale, the photos left out, options."""
     points, model = scene.points, mapped.models[0]
+    # COLMAP may place photos in a small model and then in the largest, too.
+    others = [np.setdiff1d(other.photos, model.photos) for other in mapped.models[1:]]
     seen = (
         np.zeros(len(scene))
         if points is None
@@ -216,7 +230,7 @@ def _account(
     return {
         "photos": len(photos) + sum(name not in {p.name for p in photos} for name in left),
         "placed": len(scene),
-        "other_parts": [len(other.photos) for other in mapped.models[1:]],
+        "other_parts": [len(other) for other in others if len(other)],
         "points": 0 if points is None else len(points.xyz),
         "mean_reprojection_error_px": round(model.error_px, 4),
         "mean_track_length": round(model.track, 3),
@@ -228,7 +242,13 @@ def _account(
     }
 
 
-def _doubts(about: Mapping[str, Any]) -> tuple[str, ...]:
+def with_account(provenance: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """A scene's provenance with what is known of its labels."""
+    # A report shows a provenance whole; hundreds of names belong into label.json alone.
+    return {**provenance, "label": {**about, "left_out": len(about["left_out"])}}
+
+
+def doubts(about: Mapping[str, Any]) -> tuple[str, ...]:
     """Why the labels may be too weak to train on."""
     found: list[str] = []
     share = about["placed"] / about["photos"]
@@ -251,7 +271,12 @@ def _doubts(about: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_unchanged(photos: Sequence[Photo]) -> None:
+def check_unchanged(photos: Sequence[Photo]) -> None:
+    """Refuses photos whose files are others than those that were labelled.
+
+    Raises:
+        InputError: If a file changed or is gone.
+    """
     changed = [photo.name for photo in photos if photo.source_stamp() != photo.stamp]
     if changed:
         raise InputError(
@@ -260,5 +285,6 @@ def _check_unchanged(photos: Sequence[Photo]) -> None:
         )
 
 
-def _listed(left: Mapping[str, str]) -> str:
+def listed(left: Mapping[str, str]) -> str:
+    """The end of a message that says why photos could not be read, if there are any."""
     return f" Not read: {some(list(left.values()), 3)}" if left else ""

@@ -24,12 +24,14 @@ from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.colmap import read_colmap
 from relocal.sfm.database import (
+    Matches,
     Progress,
     begin_database,
     copy_matches,
     database_name,
     digest,
     find_features,
+    image_keys,
     match_pairs,
     numbered,
 )
@@ -61,11 +63,8 @@ class Model:
     """Mean number of photos that see a point."""
 
 
-def unposed_scene(photos: Sequence[Photo], model: str, work: Path) -> tuple[Scene, set[int]]:
-    """A scene of photos without poses, and the indices of its cameras whose focal length is known.
-
-    Frames of a video share a camera, as do photos of one size and one EXIF focal length.
-    """
+def link_photos(photos: Sequence[Photo], work: Path) -> Path:
+    """A folder where each photo lies under its name."""
     root = work / "photos"
     for photo in photos:
         link, file = root / photo.name, photo.file.resolve()
@@ -73,21 +72,30 @@ def unposed_scene(photos: Sequence[Photo], model: str, work: Path) -> tuple[Scen
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(file)
+    return root
+
+
+def unposed_scene(photos: Sequence[Photo], model: str, work: Path) -> tuple[Scene, set[int]]:
+    """A scene of photos without poses, and the indices of its cameras whose focal length is known.
+
+    Frames of a video share a camera, as do photos of one size and one EXIF focal length.
+    """
     keys = [(p.recording if p.from_video else "", p.size, p.focal_px) for p in photos]
     index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     scene = Scene(
         name=work.name,
         unit="unit",
-        image_root=root,
+        image_root=link_photos(photos, work),
         images=tuple(photo.name for photo in photos),
-        cameras=tuple(_first_camera(model, size, focal) for _, size, focal in index),
+        cameras=tuple(first_camera(model, size, focal) for _, size, focal in index),
         camera_index=torch.tensor([index[key] for key in keys]),
         poses=Pose.identity(len(photos)),
     )
     return scene, {i for (_, _, focal), i in index.items() if focal is not None}
 
 
-def _first_camera(model: str, size: tuple[int, int], focal_px: float | None) -> Camera:
+def first_camera(model: str, size: tuple[int, int], focal_px: float | None) -> Camera:
+    """What a camera is taken for before it is fitted."""
     focal = focal_px or _FOCAL_GUESS * max(size)
     values = {"f": focal, "fx": focal, "fy": focal, "cx": size[0] / 2, "cy": size[1] / 2}
     params = [values.get(name, 0.0) for name in CAMERA_MODELS[model]]
@@ -186,15 +194,7 @@ def map_photos(
     # Nothing: it tells of every image, and what is wrong is said by an error.
     pycolmap.logging.minloglevel = 3
     scene, known = unposed_scene(photos, config.camera_model, work)
-    database = work / database_name(scene, config.features)
-    whole = numbered(scene, torch.arange(len(photos)), work)
-    begin_database(whole, database, known)
-    find_features(whole, database, config.features, progress)
-    few = config.pairing == "auto" and len(photos) <= EXHAUSTIVE_UP_TO
-    every = few or config.pairing == "exhaustive"
-    described = None if every else describe_photos(photos, work, progress)
-    pairs = choose_pairs(photos, described)
-    match_pairs(whole, database, pairs, config.features, progress)
+    whole, database, pairs = match_photos(scene, photos, known, work, config, progress)
     for partial in work.glob("*.partial"):  # of a killed process
         shutil.rmtree(partial)
     made = work / f"models-{digest([database.name, pairs.tolist(), config.mapper])}"
@@ -208,14 +208,62 @@ def map_photos(
             _run_mapper(own, whole, partial, snapshots, config, progress)
             partial.replace(made)
             shutil.rmtree(snapshots, ignore_errors=True)
-    models = [_model(folder) for folder in sorted(made.iterdir())]
+    models = [read_model(folder) for folder in sorted(made.iterdir())]
+    return Mapped(
+        sorted(models, key=lambda model: -len(model.photos)),
+        *count_matches(database, matches, len(photos)),
+    )
+
+
+def match_photos(
+    scene: Scene,
+    photos: Sequence[Photo],
+    known: set[int],
+    work: Path,
+    config: LabelConfig,
+    progress: Progress,
+) -> tuple[Scene, Path, Int[np.ndarray, "pairs 2"]]:
+    """Finds and matches the features of photos; what is there already is kept.
+
+    Args:
+        scene: The photos with their cameras; poses do not matter.
+        photos: The same.
+        known: Indices of the cameras whose focal length is known.
+        work: Where features and matches are kept.
+        config: Every option.
+        progress: Called with steps done, steps in all, and what is being done.
+
+    Returns:
+        The scene under names that are numbers, the database, and the pairs that are matched.
+
+    Raises:
+        InputError: If the disk is too full.
+    """
+    database = work / database_name(scene, config.features)
+    whole = numbered(scene, torch.arange(len(photos)), work)
+    begin_database(whole, database, known, image_keys(scene, config.features))
+    find_features(whole, database, config.features, progress)
+    few = config.pairing == "auto" and len(photos) <= EXHAUSTIVE_UP_TO
+    every = few or config.pairing == "exhaustive"
+    described = None if every else describe_photos(photos, work, progress)
+    pairs = choose_pairs(photos, described)
+    match_pairs(whole, database, pairs, config.features, progress)
+    return whole, database, pairs
+
+
+def count_matches(
+    database: Path, matches: Matches, photos: int
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """How many features each photo has, and how many matches with the one that fits it best."""
+    import pycolmap
+
     with pycolmap.Database.open(database) as content:
-        features = [content.num_keypoints_for_image(i + 1) for i in range(len(photos))]
-    best = np.zeros(len(photos), dtype=np.int64)
+        features = [content.num_keypoints_for_image(i + 1) for i in range(photos)]
+    best = np.zeros(photos, dtype=np.int64)
     for pair, rows in matches.items():
         for i in pair:
             best[i] = max(best[i], len(rows))
-    return Mapped(sorted(models, key=lambda model: -len(model.photos)), np.array(features), best)
+    return np.array(features), best
 
 
 def _run_mapper(
@@ -274,7 +322,8 @@ def _largest_model(snapshots: Path) -> Path | None:
     return max(sizes, key=lambda folder: sizes[folder], default=None)
 
 
-def _model(folder: Path) -> Model:
+def read_model(folder: Path) -> Model:
+    """A model of numbered images that COLMAP wrote."""
     import pycolmap
 
     names, cameras, camera_index, poses, points = read_colmap(folder)

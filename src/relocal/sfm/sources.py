@@ -3,6 +3,7 @@
 A photo that cannot be read is left out with its reason; nothing is made up for it.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,12 +25,12 @@ from relocal.sfm.database import Progress, digest
 from relocal.sfm.frames import (
     FrameLooks,
     choose_frames,
-    frame_count,
     greys,
     look_at,
+    stated_length,
     write_frames,
 )
-from relocal.sfm.label_config import EXHAUSTIVE_UP_TO
+from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, LabelConfig
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts")
@@ -92,7 +93,7 @@ class Gathered:
 
 
 def gather(
-    sources: Sequence[Path], work: Path, step: float, most: int, progress: Progress
+    sources: Sequence[Path], work: Path, config: LabelConfig, progress: Progress
 ) -> Gathered:
     """Photos of folders and frames of videos.
 
@@ -102,8 +103,7 @@ def gather(
     Args:
         sources: Folders of photos, whose subfolders are recordings too, and videos.
         work: Where frames and turned photos are kept from call to call.
-        step: Motion between two frames of a video, as a share of the image's width.
-        most: Most frames of a video.
+        config: Which frames of a video are taken.
         progress: Called with steps done, steps in all, and what is being done.
 
     Raises:
@@ -117,10 +117,10 @@ def gather(
         if source.is_dir():
             every = _folder(source, name, work, progress)
             for _, recording in groupby(every.photos, lambda photo: photo.recording):
-                found += _thinned(list(recording), work, step, most, progress)
+                found += _thinned(list(recording), work, config, progress)
             found += Gathered([], every.left)
         else:
-            found += _video(source, name, work, step, most, progress)
+            found += _video(source, name, work, config, progress)
     return found
 
 
@@ -167,18 +167,17 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
     return Gathered(photos, left)
 
 
-def _thinned(
-    photos: list[Photo], work: Path, step: float, most: int, progress: Progress
-) -> Gathered:
+def _thinned(photos: list[Photo], work: Path, config: LabelConfig, progress: Progress) -> Gathered:
     """A folder's photos; if they are the frames of a video, those worth labelling."""
     if len(photos) <= EXHAUSTIVE_UP_TO or len({photo.size for photo in photos}) > 1:
         return Gathered(photos, {})
     name = photos[0].recording
     kept = work / _FRAMES / f"{digest([photo.stamp for photo in photos])}.json"
     looks = _kept_looks(kept, lambda: look_at(map(_grey, photos), len(photos), name, progress))
-    if np.median(looks.motion) > _DENSE * step:
+    if np.median(looks.motion) > _DENSE * config.step:
         return Gathered(photos, {})
-    frames = [replace(photos[i], from_video=True) for i in choose_frames(looks, step, most)]
+    chosen = choose_frames(looks, config.step, config.frames)
+    frames = [replace(photos[i], from_video=True) for i in chosen]
     return Gathered(frames, {}, len(photos) - len(frames))
 
 
@@ -209,15 +208,20 @@ def _key(stamp: tuple[int, int]) -> str:
 
 
 def _video(
-    source: Path, name: str, work: Path, step: float, most: int, progress: Progress
+    source: Path, name: str, work: Path, config: LabelConfig, progress: Progress
 ) -> Gathered:
-    stamp, stated = stamp_of(source), frame_count(source)
+    stamp, (stated, rate) = stamp_of(source), stated_length(source)
     folder = work / _FRAMES / _key(stamp) / name
     looks = _kept_looks(
         folder.with_name(f"{name}.json"),
         lambda: look_at(greys(source), stated, source.name, progress),
     )
-    chosen, count = choose_frames(looks, step, most), len(looks.motion)
+    count, most = len(looks.motion), config.frames
+    if config.rate is not None:
+        if rate <= 0:
+            raise InputError(f"--rate: {source} does not say how many frames a second it has.")
+        most = min(most, math.ceil(config.rate * count / rate))
+    chosen = choose_frames(looks, config.step, most)
     if len(chosen) < 2:
         raise InputError(
             f"{source}: the picture hardly moves in its {count} frames; a place is learned from a "

@@ -143,29 +143,16 @@ def _subset(scene: Scene, index: Int[Tensor, " n"]) -> Scene:
 def _triangulate(
     scene: Scene, database: Path, pairs: Int[np.ndarray, "pairs 2"], config: TriangulateConfig
 ) -> tuple[Points, dict[str, Any]]:
-    import pycolmap
-
-    options = pycolmap.IncrementalPipelineOptions()
-    options.random_seed = 0
-    options.mapper.filter_max_reproj_error = config.error_px
-    options.triangulation.complete_max_reproj_error = config.error_px
-    options.triangulation.merge_max_reproj_error = config.error_px
     with tempfile.TemporaryDirectory(dir=database.parent) as temporary:
-        known, made = Path(temporary) / "known", Path(temporary) / "made"
-        known.mkdir()
+        own, made = Path(temporary) / "own.db", Path(temporary) / "made"
         made.mkdir()
-        write_colmap(scene, known)
-        own = Path(temporary) / "own.db"
         matches = copy_matches(scene, database, pairs, own)
-        model = pycolmap.triangulate_points(
-            pycolmap.Reconstruction(known), own, scene.image_root, made, options=options
-        )
+        model = points_from_poses(scene, own, made, config.error_px)
         if not model.num_points3D():
             raise InputError(
                 f"{place_of(scene)}: no map point could be triangulated; are its poses and cameras "
                 "right, and do its photos show texture?"
             )
-        model.write(made)
         names, *_, points = read_colmap(made)
     assert points is not None  # read back from what was just written
     row = {name: i for i, name in enumerate(scene.images)}
@@ -180,6 +167,31 @@ def _triangulate(
         "mean_reprojection_error_px": round(float(model.compute_mean_reprojection_error()), 4),
     }
     return replace(points, image_index=index), about
+
+
+def points_from_poses(scene: Scene, own: Path, made: Path, error_px: float) -> Any:
+    """Writes a COLMAP model of numbered images, their poses as they are, and returns it.
+
+    Args:
+        scene: The images with their poses; the first of those in the database.
+        own: The database with their matches.
+        made: The folder to write into.
+        error_px: Largest reprojection error of an observation that is kept.
+    """
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = 0
+    options.mapper.filter_max_reproj_error = error_px
+    options.triangulation.complete_max_reproj_error = error_px
+    options.triangulation.merge_max_reproj_error = error_px
+    with tempfile.TemporaryDirectory(dir=own.parent) as known:
+        write_colmap(scene, Path(known))
+        model = pycolmap.triangulate_points(
+            pycolmap.Reconstruction(known), own, scene.image_root, made, options=options
+        )
+    model.write(made)
+    return model
 
 
 def _share_kept(model: Any, matches: Matches) -> float:

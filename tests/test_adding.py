@@ -1,0 +1,168 @@
+"""Photos that are added to a scene: placed among its poses, which stay as they are."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+import pytest
+import torch
+from labelled_room import QUICK, ROOM, errors
+from PIL import Image, ImageOps
+
+from relocal.cli import parse
+from relocal.datasets import import_scene
+from relocal.datasets.published import sha256
+from relocal.datasets.synthetic import render_room
+from relocal.errors import InputError
+from relocal.pose import Pose, position_error, rotation_error_deg
+from relocal.scene import load_scene, save_scene
+from relocal.sfm import add_photos, label
+
+
+@pytest.fixture(scope="module")
+def walk(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first recording, labelled."""
+    out = tmp_path_factory.mktemp("walk") / "place"
+    label([room / "seq-01"], out, QUICK, split="blocks:5/2/0")
+    return out
+
+
+@pytest.fixture
+def copy(walk: Path, tmp_path: Path) -> Path:
+    """The labelled recording, and what was made on the way to it."""
+    for folder in (walk, walk.with_name("place.label")):
+        shutil.copytree(folder, tmp_path / folder.name, symlinks=True, copy_function=shutil.copy2)
+    return tmp_path / "place"
+
+
+def files(folder: Path) -> dict[str, str]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in found}
+
+
+def test_added_photos_are_placed_and_the_others_stay(
+    room: Path, copy: Path, truth: dict[str, Pose]
+) -> None:
+    before = load_scene(copy)
+    steps: list[tuple[int, str]] = []
+    made = add_photos(
+        [room / "seq-02"],
+        copy,
+        QUICK,
+        progress=lambda done, total, text: steps.append((done, text)),
+    )
+    scene = load_scene(copy)
+    assert scene.images[: len(before)] == before.images
+    assert len(scene) == len(before) + ROOM.test_frames
+    assert torch.equal(scene.poses.position[: len(before)], before.poses.position)
+    assert torch.equal(scene.poses.quaternion[: len(before)], before.poses.quaternion)
+    assert torch.equal(scene.cameras[0].params, before.cameras[0].params)
+    moved, turned = errors(scene, truth)
+    assert moved < 0.005
+    assert turned < 0.3
+    new = scene.images[len(before) :]
+    assert set(scene.splits["train"]) == {*before.splits["train"], *new}
+    assert scene.splits["test"] == before.splits["test"]
+    assert scene.provenance["split"].endswith("and 12 more in train")
+    # Features and matches of the photos that were labelled are not made again.
+    assert min(done for done, text in steps if text == "finding features") == len(before)
+    assert min(done for done, text in steps if text == "matching") >= 22 * 21 // 2
+    model = pycolmap.Reconstruction(copy / "sparse/0")
+    assert model.num_reg_images() == len(scene)
+    assert made.about["placed"] == len(scene) == scene.provenance["label"]["placed"]
+    assert scene.points is not None
+    for i in (0, len(scene) - 1):
+        mine = scene.points.image_index == i
+        assert mine.sum() > 50
+        world = torch.from_numpy(scene.points.xyz[scene.points.point_index[mine]])
+        pixels, _ = scene.camera(i).project(scene.poses[i].inverse().apply(world))
+        off = (pixels - torch.from_numpy(scene.points.xy[mine])).abs().median()
+        assert float(off) < 1
+    with pytest.raises(InputError, match="has all of them"):
+        add_photos([room / "seq-02"], copy, QUICK)
+
+
+def test_photos_are_added_to_an_imported_scene_in_its_metres(
+    room: Path, tmp_path: Path, truth: dict[str, Pose]
+) -> None:
+    import_scene("synthetic", room, tmp_path / "whole", split="sequence")
+    whole = load_scene(tmp_path / "whole")
+    train = [name for name in whole.images if name in whole.splits["train"]]
+    rows = torch.tensor([whole.images.index(name) for name in train])
+    known = replace(
+        whole,
+        images=tuple(train),
+        camera_index=whole.camera_index[rows],
+        poses=whole.poses[rows],
+        points=None,
+        splits={"train": tuple(train)},
+    )
+    save_scene(known, tmp_path / "known")
+    made = add_photos([room / "seq-02"], tmp_path / "known", QUICK, split="sequence").scene
+    assert made.unit == "m"
+    assert len(made.splits["test"]) == ROOM.test_frames
+    index = made.indices("test")
+    wanted = Pose.stack([truth[made.images[i]] for i in index.tolist()])
+    assert float(position_error(made.poses[index], wanted).max()) < 0.05
+    assert float(rotation_error_deg(made.poses[index], wanted).max()) < 1
+    assert made.camera(int(index[0])) is not made.camera(0)
+
+
+def test_photos_of_another_place_change_nothing(room: Path, copy: Path, tmp_path: Path) -> None:
+    render_room(tmp_path / "other", replace(ROOM, seed=3))
+    (tmp_path / "elsewhere").mkdir()
+    for file in sorted((tmp_path / "other" / "seq-01").glob("*.jpg"))[:5]:
+        with Image.open(file) as image:
+            ImageOps.mirror(image).save(tmp_path / "elsewhere" / file.name, quality=95)
+    before = files(copy)
+    with pytest.raises(InputError, match="none of 5 new photos could be placed: elsewhere/"):
+        add_photos([tmp_path / "elsewhere"], copy, QUICK)
+    assert files(copy) == before
+
+
+def test_another_photo_under_a_name_of_the_scene_is_refused(
+    room: Path, copy: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "seq-01").mkdir()
+    shutil.copy(room / "seq-02" / "frame-000003.jpg", tmp_path / "seq-01" / "frame-000003.jpg")
+    with pytest.raises(InputError, match=r"1 are other photos than .* seq-01/frame-000003\.jpg"):
+        add_photos([tmp_path / "seq-01"], copy, QUICK)
+
+
+@pytest.mark.parametrize("steps", range(7))
+def test_a_kill_while_photos_are_added_leaves_a_scene_that_opens(
+    room: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    before, real, done = load_scene(copy), Path.replace, 0
+
+    def killed(self: Path, target: Any) -> Path:
+        nonlocal done
+        if Path(target).is_relative_to(copy):
+            if done == steps:
+                raise KeyboardInterrupt
+            done += 1
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    few = copy.parent / "seq-02"
+    few.mkdir()
+    for i in range(3):
+        shutil.copy(room / "seq-02" / f"frame-{i:06d}.jpg", few)
+    with pytest.raises(KeyboardInterrupt):
+        add_photos([few], copy, QUICK)
+    monkeypatch.undo()
+    left = load_scene(copy)
+    assert left.images[: len(before)] == before.images
+    assert torch.equal(left.poses.position[: len(before)], before.poses.position)
+
+
+def test_the_verb_adds_photos(room: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["label", str(room / "seq-02"), "--out", str(copy), "--add", "--features", "1500"]
+    with pytest.raises(InputError, match="keeps its own"):
+        parse([*words, "--scale", "gps"]).run()
+    assert parse(words).run() == 0
+    said = capsys.readouterr().out
+    assert "34 of 34 photos placed" in said
+    assert "| photos placed | 34 of 34 |" in (copy / "label.md").read_text()
