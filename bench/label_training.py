@@ -5,8 +5,8 @@
 IMAGES is the folder of one recording whose poses FILE knows (lines ``name qw qx qy qz tx ty tz f``,
 ``cam_from_world``). Its photos are labelled without them; the similarity that fits best gives the
 labels the known poses' metres and axes. Then the same networks are trained with either labels, on
-the same photos, folds and seeds, and each is judged by the labels that it was trained with. All photos train
-and are tested, fold by fold; settings are tried on validation blocks.
+the same photos, folds and seeds, and each is judged by the labels that it was trained with. Every photo is
+tested by the fold that leaves it out; settings are tried on validation blocks.
 """
 
 import argparse
@@ -83,13 +83,13 @@ def main() -> None:
         )
         base = replace(DEPTHS["tail"], epochs=8)
         study = relocal.study([folder / "ours", folder / "known"], folder / "study", config, base)
-        scenes = [study.scenes[scene.name] for scene in (own, known)]
-        rows = [row_of(*scenes, method) for method in METHODS]
+        ours, theirs = study.scenes[own.name], study.scenes[known.name]
+        rows = [row_of(ours, theirs, method) for method in METHODS]
     write_json(
         given.out,
         {
             "photos": len(own),
-            "blocks": len(set(scenes[0].block.tolist())),
+            "blocks": len(set(ours.block.tolist())),
             "labels_differ": {"median_cm": 100 * float(moved), "median_deg": float(turned)},
             "rows": rows,
             "made_by": environment(),
