@@ -5,8 +5,8 @@
 IMAGES is the folder of one recording whose poses FILE knows (lines ``name qw qx qy qz tx ty tz f``,
 ``cam_from_world``). Its photos are labelled without them; the similarity that fits best gives the
 labels the known poses' metres and axes. Then the same networks are trained with either labels, on
-the same photos, folds and seeds, and each is judged by the labels that it was trained with. Every photo is
-tested by the fold that leaves it out; settings are tried on validation blocks.
+the same photos, folds and seeds, and each is judged by the labels that it was trained with. Every
+photo is tested by the fold that leaves it out; settings are tried on validation blocks.
 """
 
 import argparse
