@@ -1,12 +1,13 @@
 """Training with labels of ``relocal label``, against training with known poses of the same photos.
 
-    python bench/label_training.py IMAGES --poses FILE [--step 0.02] [--out FILE]
+    python bench/label_training.py [IMAGES --poses FILE] [--step 0.02] [--out FILE]
 
 IMAGES is the folder of one recording whose poses FILE knows (lines ``name qw qx qy qz tx ty tz f``,
-``cam_from_world``). Its photos are labelled without them; the similarity that fits best gives the
-labels the known poses' metres and axes. Then the same networks are trained with either labels, on
-the same photos, folds and seeds, and each is judged by the labels that it was trained with. Every
-photo is tested by the fold that leaves it out; settings are tried on validation blocks.
+``cam_from_world``); without it a room is rendered. Its photos are labelled without the poses; the
+similarity that fits best gives the labels the metres and axes of these. Then the same networks are
+trained with either labels, on the same photos, folds and seeds, and each is judged by the labels
+that it was trained with. Every photo is tested by the fold that leaves it out; settings are tried
+on validation blocks.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from labels import rendered
 
 import relocal
 from relocal.datasets.seven_scenes import read_label_file
@@ -62,14 +64,18 @@ def contrast(ours: SceneErrors, known: SceneErrors, method: str, quantity: Quant
 def main() -> None:
     """Labels, trains, compares and prints."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--poses", type=Path, required=True)
+    parser.add_argument("images", type=Path, nargs="?")
+    parser.add_argument("--poses", type=Path)
     parser.add_argument("--step", type=float, default=0.02)
-    parser.add_argument("--out", type=Path, default=Path("results/label_training.json"))
+    parser.add_argument(
+        "--out", type=Path, help="default: results/label_training.json, or ..._room.json"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        own, known = both_scenes(given.images, given.poses, given.step, folder)
+        folder, images, poses = Path(temporary), given.images, given.poses
+        if images is None:
+            images, poses = rendered(folder, 240)
+        own, known = both_scenes(images, poses, given.step, folder)
         moved = position_error(own.poses, known.poses).median()
         turned = rotation_error_deg(own.poses, known.poses).median()
         print(f"{len(own)} photos; labels differ by {100 * moved:.2f} cm, {turned:.2f} deg")
@@ -85,8 +91,9 @@ def main() -> None:
         study = relocal.study([folder / "ours", folder / "known"], folder / "study", config, base)
         ours, theirs = study.scenes[own.name], study.scenes[known.name]
         rows = [row_of(ours, theirs, method) for method in METHODS]
+    out = given.out or Path(f"results/label_training{'' if given.images else '_room'}.json")
     write_json(
-        given.out,
+        out,
         {
             "photos": len(own),
             "blocks": len(set(ours.block.tolist())),

@@ -1,13 +1,13 @@
 """Time and accuracy of labelling, against pycolmap's exhaustive matching of the same photos.
 
-    python bench/labels.py IMAGES --poses FILE [--counts 100 200 500 1000] [--out FILE]
+    python bench/labels.py [IMAGES --poses FILE] [--counts 100 200] [--out FILE]
 
 IMAGES is a folder of photos of one recording whose poses FILE knows (lines ``name qw qx qy qz tx ty
-tz f``, ``cam_from_world``, as ``import 7scenes --labels`` takes them). For each count that many
-photos, evenly spaced, are labelled by ``relocal.label``, and the smaller counts also by pycolmap as
-it comes: the same number of SIFT features, every pair matched, incremental mapping. The time of
-exhaustive matching is carried on to larger counts by its number of pairs. Both are compared with
-the known poses after the similarity that fits best.
+tz f``, ``cam_from_world``, as ``import 7scenes --labels`` takes them); without it a room is
+rendered. For each count that many photos, evenly spaced, are labelled by ``relocal.label``, and the
+smaller counts also by pycolmap as it comes: the same number of SIFT features, every pair matched,
+incremental mapping. The time of exhaustive matching is carried on to larger counts by its number of
+pairs. Both are compared with the known poses after the similarity that fits best.
 """
 
 import argparse
@@ -37,6 +37,15 @@ STAGES = {
     "placing photos": "mapping",
 }
 FEATURES = relocal.LabelConfig().features
+
+
+def rendered(folder: Path, frames: int) -> tuple[Path, Path]:
+    """Photos of a rendered room, and the file of where they were rendered from."""
+    room = relocal.RoomConfig(train_frames=frames, train_lap_frames=100, test_frames=1)
+    relocal.render_room(folder / "room", room)
+    scene = relocal.import_scene("synthetic", folder / "room", folder / "scene")
+    out = relocal.export_scene(scene, folder / "export", "7scenes")
+    return out / "seq-01", out / "labels.txt"
 
 
 def chosen(images: Path, count: int, folder: Path) -> Path:
@@ -174,11 +183,13 @@ def one(method: str, images: Path, poses: Path, count: int, out: Path) -> None:
 def main() -> None:
     """Measures each count in a process of its own, and prints a table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--poses", type=Path, required=True)
-    parser.add_argument("--counts", type=int, nargs="+", default=[100, 200, 500, 1000])
-    parser.add_argument("--exhaustive", type=int, nargs="*", default=[50, 100, 200])
-    parser.add_argument("--out", type=Path, default=Path("results/labels.json"))
+    parser.add_argument("images", type=Path, nargs="?")
+    parser.add_argument("--poses", type=Path)
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 200])
+    parser.add_argument("--exhaustive", type=int, nargs="*", default=[50, 100])
+    parser.add_argument(
+        "--out", type=Path, help="default: results/labels.json, or labels_room.json"
+    )
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "COUNT", "FILE"))
     given = parser.parse_args()
     if given.one:
@@ -188,9 +199,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     work = [("exhaustive", n) for n in given.exhaustive] + [("ours", n) for n in given.counts]
     with tempfile.TemporaryDirectory() as temporary:
+        images, poses = given.images, given.poses
+        if images is None:
+            images, poses = rendered(Path(temporary), max(given.counts + given.exhaustive))
         for method, count in work:
             file = Path(temporary) / f"{method}-{count}.json"
-            words = [str(given.images), "--poses", str(given.poses)]
+            words = [str(images), "--poses", str(poses)]
             subprocess.run(
                 [sys.executable, __file__, *words, "--one", method, str(count), str(file)],
                 check=True,
@@ -201,7 +215,8 @@ def main() -> None:
     beside = compared(rows)
     for row in beside:
         print("{photos} photos: {matching:.1f} x in matching, {all:.1f} x in all".format(**row))
-    write_json(given.out, {"rows": rows, "exhaustive_over_ours": beside, "made_by": environment()})
+    out = given.out or Path(f"results/labels{'' if given.images else '_room'}.json")
+    write_json(out, {"rows": rows, "exhaustive_over_ours": beside, "made_by": environment()})
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
