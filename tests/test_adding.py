@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 import torch
 from labelled_room import QUICK, ROOM, errors
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from relocal.cli import parse
 from relocal.datasets import import_scene
@@ -17,6 +17,7 @@ from relocal.datasets.published import sha256
 from relocal.datasets.synthetic import render_room
 from relocal.errors import InputError
 from relocal.pose import Pose, position_error, rotation_error_deg
+from relocal.report import save_labels
 from relocal.scene import load_scene, save_scene
 from relocal.sfm import add_photos, label
 
@@ -102,6 +103,8 @@ def test_photos_are_added_to_an_imported_scene_in_its_metres(
     save_scene(known, tmp_path / "known")
     made = add_photos([room / "seq-02"], tmp_path / "known", QUICK, split="sequence").scene
     assert made.unit == "m"
+    assert made.provenance["labels"].endswith("; 12 added by SfM")
+    assert "photos" not in made.provenance  # the old ones may be shared
     assert len(made.splits["test"]) == ROOM.test_frames
     index = made.indices("test")
     wanted = Pose.stack([truth[made.images[i]] for i in index.tolist()])
@@ -131,7 +134,7 @@ def test_another_photo_under_a_name_of_the_scene_is_refused(
         add_photos([tmp_path / "seq-01"], copy, QUICK)
 
 
-@pytest.mark.parametrize("steps", range(7))
+@pytest.mark.parametrize("steps", range(8))
 def test_a_kill_while_photos_are_added_leaves_a_scene_that_opens(
     room: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
@@ -156,6 +159,50 @@ def test_a_kill_while_photos_are_added_leaves_a_scene_that_opens(
     left = load_scene(copy)
     assert left.images[: len(before)] == before.images
     assert torch.equal(left.poses.position[: len(before)], before.poses.position)
+    (copy / "tmpxyz.partial").mkdir()  # as a killed process leaves one
+    scene = add_photos([few], copy, QUICK).scene
+    assert len(scene) == len(before) + 3
+    assert {f"seq-02/frame-{i:06d}.jpg" for i in range(3)} <= set(scene.splits["train"])
+    assert torch.equal(scene.poses.position[: len(before)], before.poses.position)
+    assert not list(copy.glob("*.partial"))
+    assert not list((copy.parent / "place.label").glob("*.partial"))
+    assert not (copy / "adding.json").exists()
+
+
+def test_another_lens_in_the_same_folder_is_another_camera(
+    room: Path, copy: Path, tmp_path: Path
+) -> None:
+    """Photos of the recording's folder and size, but with a focal length that it did not have."""
+    (tmp_path / "seq-01").mkdir()
+    for i in range(6):
+        with Image.open(room / "seq-02" / f"frame-{i:06d}.jpg") as image:
+            width, height = image.size
+            inner = image.crop((30, 22, width - 30, height - 23)).resize((width, height))
+        exif = Image.Exif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 43
+        inner.save(tmp_path / "seq-01" / f"tele-{i}.jpg", quality=95, exif=exif)
+    before = load_scene(copy)
+    scene = add_photos([tmp_path / "seq-01"], copy, QUICK).scene
+    assert len(scene) == len(before) + 6
+    wide, tele = (float(scene.camera(i).focal[0]) for i in (0, len(scene) - 1))
+    assert tele / wide == pytest.approx(240 / 180, rel=0.03)
+    apart = (scene.poses.position[-6:] - before.poses.position.mean(0)).norm(dim=1)
+    assert float(apart.max()) < before.extent()
+
+
+def test_a_scene_among_its_photos_does_not_take_itself(room: Path, tmp_path: Path) -> None:
+    shutil.copytree(room / "seq-01", tmp_path / "home")
+    made = label([tmp_path / "home"], tmp_path / "home" / "scene", QUICK)
+    save_labels(made)
+    assert len(made.scene) == ROOM.train_frames
+    with pytest.raises(InputError, match=f"{ROOM.train_frames} photos .* has all of them"):
+        add_photos([tmp_path / "home"], tmp_path / "home" / "scene", QUICK)
+
+
+def test_an_account_that_is_none_is_refused_before_the_work(room: Path, copy: Path) -> None:
+    (copy / "label.json").write_text("[]")
+    with pytest.raises(InputError, match=r"label\.json: is not what label writes"):
+        add_photos([room / "seq-02"], copy, QUICK)
 
 
 def test_the_verb_adds_photos(room: Path, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,6 +139,8 @@ def test_a_rate_bounds_the_frames_of_a_video(video: Path, tmp_path: Path) -> Non
     some = gather([video], tmp_path, replace(config, rate=4.5), quiet).photos
     assert len(some) == 6 < len(every)  # of 40 at 30 a second
     assert gather([video], tmp_path, replace(config, rate=1000.0), quiet).photos == every
+    with pytest.raises(InputError, match=r"--rate 0\.1: leaves one frame"):
+        gather([video], tmp_path, replace(config, rate=0.1), quiet)
 
 
 def test_a_folder_of_a_videos_frames_is_thinned_as_the_video_is(tmp_path: Path) -> None:

@@ -269,10 +269,14 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(
     (source / "scan.jpg").write_bytes(b"%PDF-1.4 no photo")
     first = sorted(source.glob("frame*.jpg"))[0]
     (source / "cut.jpg").write_bytes(first.read_bytes()[:2000])
+    (source / "phone.HEIC").touch()
+    (source / "film.mp4").touch()
+    (source / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     made = label([source], tmp_path / "out", QUICK)
     assert len(made.scene) == 8
-    assert made.about["photos"] == 10
-    assert made.about["left_out"].keys() == {"walk/scan.jpg", "walk/cut.jpg"}
+    assert made.about["photos"] == 13
+    more = {"walk/phone.HEIC", "walk/film.mp4", "walk/gone.jpg"}
+    assert made.about["left_out"].keys() == {"walk/scan.jpg", "walk/cut.jpg", *more}
     words = ["label", str(source), "--out", str(tmp_path / "again"), "--features", "1500"]
     assert parse(words).run() == 3
 

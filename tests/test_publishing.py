@@ -149,6 +149,10 @@ def _unlisted(folder: Path) -> None:
     (folder / CHECKSUMS).write_text("".join(line for line in lines if "images.bin" not in line))
 
 
+def _binary(folder: Path) -> None:
+    (folder / CHECKSUMS).write_bytes(b"\xff\xfe\x00")
+
+
 def _outside(folder: Path) -> None:
     with (folder / CHECKSUMS).open("a") as file:
         file.write(f"{'0' * 64}  ../secret\n")
@@ -161,10 +165,11 @@ def _outside(folder: Path) -> None:
         (_other_pose, "not as they were published: sparse/0/images.bin"),
         (_unlisted, "says nothing of sparse/0/images.bin"),
         (_outside, "is no line of checksums"),
+        (_binary, "is no list of checksums"),
         (lambda folder: (folder / "LICENSE").unlink(), "1 files are missing: LICENSE"),
         (lambda folder: (folder / CHECKSUMS).unlink(), "there is no such file"),
     ],
-    ids=["photo", "pose", "unlisted", "outside", "missing", "no checksums"],
+    ids=["photo", "pose", "unlisted", "outside", "binary", "missing", "no checksums"],
 )
 def test_what_is_not_as_it_was_published_is_refused(
     copy: Path, tmp_path: Path, damage: Callable[[Path], None], reason: str
@@ -231,22 +236,79 @@ def test_png_files_say_nothing_either_and_others_are_refused() -> None:
     words = PngImagePlugin.PngInfo()
     words.add_text("Comment", SECRET.decode())
     words.add_itxt("Author", SECRET.decode())
+    words.add(b"caBX", SECRET)
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = SECRET.decode()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", pnginfo=words, exif=exif)
+    file.write(SECRET)  # behind the end, as of a picture that was cut
     bare = without_metadata(file.getvalue(), "a.png")
-    assert SECRET in file.getvalue()
+    assert file.getvalue().count(SECRET) >= 4
     assert SECRET not in bare
     np.testing.assert_array_equal(pixels_of(bare), pixels)
-    for kind, name in (("WEBP", "a.webp"), ("TIFF", "a.tif")):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format=kind, exif=exif)
-        with pytest.raises(InputError, match=f"{name}: its file says when, where"):
-            without_metadata(file.getvalue(), name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("WEBP", "a.webp"), ("TIFF", "a.tif"), ("BMP", "a.bmp")]
+)
+def test_files_of_other_kinds_say_nothing_or_are_refused(kind: str, name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="WEBP")
-    assert without_metadata(file.getvalue(), "a.webp") == file.getvalue()
+    Image.fromarray(pixels).save(file, format=kind)
+    plain = file.getvalue()
+    assert without_metadata(plain, name) == plain
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = SECRET.decode()
+    talking = io.BytesIO()
+    if kind == "BMP":
+        talking.write(plain + SECRET)
+    else:
+        Image.fromarray(pixels).save(talking, format=kind, exif=exif)
+    for content in (talking.getvalue(), plain + SECRET if kind == "WEBP" else talking.getvalue()):
+        with pytest.raises(InputError, match=f"{name}: its file may say when, where"):
+            without_metadata(content, name)
+    with pytest.raises(InputError, match=f"{name}: this is not a photo"):
+        without_metadata(SECRET, name)
+
+
+def test_filling_before_restarts_is_no_end_of_a_scan() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    content = phone_jpeg(pixels, restart_marker_blocks=2, progressive=False)
+    content = content[: len(content) // 2]
+    scan = content.index(b"\xff\xda")
+    place = content.index(b"\xff\xd1", scan)
+    content = content[:place] + b"\xff\xff" + content[place:]
+    bare = without_metadata(content, "a.jpg")
+    assert SECRET not in bare
+    np.testing.assert_array_equal(pixels_of(bare), pixels_of(content))
+
+
+def test_damaged_photos_and_folders_inside_the_scene_are_refused(
+    tiny_scene: Scene, tmp_path: Path
+) -> None:
+    assert tiny_scene.folder is not None
+    scene = Path(shutil.copytree(tiny_scene.folder, tmp_path / "scene"))
+    with pytest.raises(InputError, match="lies in the scene itself"):
+        publish(scene, scene / "sparse" / "out", OPTIONS)
+    photo = scene / "images" / tiny_scene.images[3]
+    content = photo.read_bytes()
+    photo.unlink()
+    photo.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=photo.name):
+        publish(scene, tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_titles_may_hold_any_characters(tiny_scene: Scene, tmp_path: Path) -> None:
+    assert tiny_scene.folder is not None
+    title = 'A "home" {&%_#} \\ ```\n\U0001f3e0: 1'
+    options = replace(OPTIONS, title=title, author=("Doe, Ada",), license="ODbL-1.0")
+    card = (publish(tiny_scene.folder, tmp_path / "out", options) / "README.md").read_text()
+    assert json.loads(card.split("pretty_name: ")[1].split("\n")[0]) == " ".join(title.split())
+    assert "\U0001f3e0" in card
+    assert "license: odbl\n" in card
+    assert "@misc{Doe2026," in card
+    assert card.split("---", 2)[2].count("```") == 4
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -87,6 +87,8 @@ def _by_reason(left: dict[str, str]) -> dict[str, list[str]]:
 
 
 def _scale_text(fit: dict[str, Any], unit: str) -> str:
+    if not fit and unit == "m":
+        return "metres, as the scene had it."
     if not fit:
         return f'not known; lengths are in the unit "{unit}" (--scale gives it one).'
     if fit["by"] == "distance":

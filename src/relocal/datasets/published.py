@@ -48,7 +48,11 @@ def read_checksums(file: Path) -> dict[str, str]:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; was {file.parent} made by publish?")
     found: dict[str, str] = {}
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: is no list of checksums.") from error
+    for number, line in enumerate(lines, start=1):
         match = _LINE.fullmatch(line)
         name = PurePosixPath(match[2]) if match else None
         if match is None or name is None or name.is_absolute() or ".." in name.parts:

@@ -1,6 +1,7 @@
 """The card of a published scene: what a person reads of a dataset."""
 
 import json
+import re
 from collections.abc import Mapping
 
 from relocal.publishing.config import PublishConfig
@@ -11,6 +12,7 @@ from relocal.scene import Scene
 
 CARD, PICTURE = "README.md", "label.png"
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_HUB = {"ODbL-1.0": "odbl"}  # the others are called there as here, in small letters
 _TAGS = ("visual-localization", "camera-pose", "structure-from-motion", "croissant")
 
 
@@ -26,12 +28,21 @@ def describe(scene: Scene) -> str:
 
 def citation(title: str, config: PublishConfig) -> str:
     """BibTeX of the dataset."""
-    key = "".join(c for c in f"{config.author[0].split()[-1]}{config.day[:4]}" if c.isalnum())
+    first = config.author[0]
+    name = first.split(",")[0] if "," in first else first.split()[-1]
+    key = "".join(c for c in f"{name}{config.day[:4]}" if c.isalnum())
+    title, author = _bibtex(title), _bibtex(" and ".join(config.author))
     url = f",\n  url = {{{config.url}}}" if config.url else ""
     return (
-        f"@misc{{{key},\n  title = {{{title}}},\n  author = {{{' and '.join(config.author)}}},\n"
+        f"@misc{{{key},\n  title = {{{title}}},\n  author = {{{author}}},\n"
         f"  year = {{{config.day[:4]}}},\n  version = {{{config.version}}}{url}\n}}"
     )
+
+
+def _bibtex(text: str) -> str:
+    """A text that BibTeX shows as it is, and that cannot end the block of code it stands in."""
+    words = " ".join(text.replace("`", "'").split())
+    return re.sub(r"([{}&%$#_])", r"\\\1", words.replace("\\", "/"))
 
 
 def card(scene: Scene, config: PublishConfig, about: Mapping[str, str]) -> str:
@@ -88,13 +99,13 @@ _FILES = """| | |
 def _header(scene: Scene, config: PublishConfig, title: str) -> str:
     size = next((name for most, name in _SIZES if len(scene) < most), "n>1M")
     if config.licence:
-        licence = [f"license: {config.license.lower()}"]
+        licence = [f"license: {_HUB.get(config.license, config.license.lower())}"]
     else:
         licence = ["license: other", "license_link: LICENSE"]
     tags = [f"- {tag}" for tag in _TAGS]
     lines = [
         "---",
-        f"pretty_name: {json.dumps(title)}",
+        f"pretty_name: {json.dumps(title, ensure_ascii=False)}",
         *licence,
         "size_categories:",
         f"- {size}",

@@ -89,4 +89,4 @@ class PublishConfig:
     @property
     def day(self) -> str:
         """The day of publication."""
-        return self.date or date.today().isoformat()
+        return (date.fromisoformat(self.date) if self.date else date.today()).isoformat()

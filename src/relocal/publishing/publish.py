@@ -11,6 +11,7 @@ from typing import Any
 
 from relocal.datasets.published import CHECKSUMS, sha256
 from relocal.errors import InputError
+from relocal.images import decode
 from relocal.images.metadata import without_metadata
 from relocal.publishing.card import CARD, PICTURE, card, citation, describe
 from relocal.publishing.config import PublishConfig
@@ -58,6 +59,8 @@ def publish(
         InputError: If ``out`` exists, or a photo's file says something that cannot be taken out.
     """
     source, folder = load_scene(scene), Path(scene)
+    if Path(out).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"--out {out}: lies in the scene itself; give a folder outside of it.")
     if strange := [name for name in source.images if not name.isprintable()]:
         raise InputError(f"{scene}: checksums cannot name {some([repr(n) for n in strange])}.")
     with new_folder(Path(out)) as made:
@@ -71,7 +74,7 @@ def publish(
             write_text(made / "splits" / f"{split}.txt", "".join(f"{name}\n" for name in names))
         write_text(made / LICENSE, _license(config))
         draw_labels(source, made / PICTURE)
-        title = config.title or source.name
+        title = " ".join((config.title or source.name).split())
         description = config.description or describe(source)
         words = {
             "title": title,
@@ -89,6 +92,7 @@ def _write_photos(scene: Scene, folder: Path, keep: bool, progress: Progress) ->
     def place(index: int) -> None:
         file, target = scene.path(index), folder / scene.images[index]
         target.parent.mkdir(parents=True, exist_ok=True)
+        decode(file)  # one that is damaged is found now
         content = file.read_bytes()
         bare = content if keep else without_metadata(content, scene.images[index])
         if bare == content:

@@ -8,7 +8,7 @@ import errno
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -207,13 +207,13 @@ def write_colmap(scene: Scene, folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
-def keep_poses(old: Path, new: Path) -> None:
+def keep_poses(old: Path, new: Path, but: Collection[str] = ()) -> None:
     """Puts the poses of one ``images.bin`` into another, bit for bit and by the image's name.
 
-    Images that the old one does not have keep theirs. A pose that is read, turned round, turned
-    back and written again is another in its last digits.
+    Images that the old one does not have, and those of ``but``, keep theirs. A pose that is read,
+    turned round, turned back and written again is another in its last digits.
     """
-    motion = {image.name: image.cam_from_world for image in _images(_Bytes(old))}
+    motion = {i.name: i.cam_from_world for i in _images(_Bytes(old)) if i.name not in but}
     images = list(_images(_Bytes(new)))
     with new.open("wb") as file:
         file.write(struct.pack("<Q", len(images)))

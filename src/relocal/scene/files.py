@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,6 +29,7 @@ from relocal.scene.scene import UNITS, Points, Scene, some
 from relocal.scene.upright import QUARTER_TURNS, Exif, exif_reading, turned
 
 _JSON, _MODEL, _IMAGES = "scene.json", Path("sparse/0"), "images"
+_ADDING = "adding.json"
 _LOCK = ".lock"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -217,7 +218,7 @@ def extend_scene(scene: Scene, files: Mapping[str, Path]) -> Scene:
     """Gives a saved scene more images; the poses that it had stay as they are, to the last bit.
 
     A kill leaves a scene that ``load_scene`` opens: as it was, or with more images, which are in no
-    split until the last file is written.
+    split until the last file is written; ``unfinished`` names them.
 
     Args:
         scene: What the saved scene in ``scene.folder`` shall be. The images and cameras that it had
@@ -227,16 +228,27 @@ def extend_scene(scene: Scene, files: Mapping[str, Path]) -> Scene:
     Returns:
         The scene as it stands on disk.
     """
-    assert scene.folder is not None  # a saved scene has one
+    folder = scene.folder
+    assert folder is not None  # a saved scene has one
+    for partial in folder.glob("tmp*.partial"):  # of a call that was killed
+        shutil.rmtree(partial)
+    write_json(folder / _ADDING, list(files))
     for name, file in files.items():
-        target = scene.folder / _IMAGES / name
+        target = folder / _IMAGES / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)  # of a call that was killed
         link_file(file, target)
-    return _replace_model(replace(scene, image_root=scene.folder / _IMAGES))
+    scene = _replace_model(replace(scene, image_root=folder / _IMAGES), new=files)
+    (folder / _ADDING).unlink()
+    return scene
 
 
-def _replace_model(scene: Scene) -> Scene:
+def unfinished(folder: Path) -> list[str]:
+    """Images that a killed ``extend_scene`` was giving to a scene; what it wrote may be there."""
+    return list(read_json(folder / _ADDING)) if (folder / _ADDING).is_file() else []
+
+
+def _replace_model(scene: Scene, new: Collection[str] = ()) -> Scene:
     """Writes another model and ``scene.json``, in an order in which each step leaves a scene."""
     folder = scene.folder
     assert folder is not None
@@ -246,12 +258,11 @@ def _replace_model(scene: Scene) -> Scene:
         for name, version in (("bare", bare), ("full", scene)):
             (Path(temporary) / name).mkdir()
             write_colmap(version, Path(temporary) / name)
-            keep_poses(model / "images.bin", Path(temporary) / name / "images.bin")
-        more = len(scene) > len(read_colmap(model)[0])
+            keep_poses(model / "images.bin", Path(temporary) / name / "images.bin", but=new)
         # More cameras are right beside fewer images, and images that see no points beside any
         # points, so these go first. COLMAP alone reads rigs and frames.
         parts = ["bare/images.bin", "full/points3D.bin", "full/images.bin"]
-        if more:
+        if new:
             parts = ["full/cameras.bin", *parts, "full/rigs.bin", "full/frames.bin"]
         for part in parts:
             (Path(temporary) / part).replace(model / Path(part).name)

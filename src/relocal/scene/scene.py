@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -132,6 +133,10 @@ class Scene:
     def _check_splits(self) -> None:
         known = set(self.images)
         for split, names in self.splits.items():
+            if not re.fullmatch(r"[\w-]+", split):
+                raise InputError(
+                    f"scene {self.name}: a split is named by letters and digits, not {split!r}."
+                )
             strange = [name for name in names if name not in known]
             if strange:
                 raise InputError(

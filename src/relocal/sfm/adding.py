@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Int
 
 from relocal.errors import InputError
+from relocal.images import exif_focal_px
 from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, load_scene
-from relocal.scene.files import extend_scene, read_json, write_json
+from relocal.scene.files import extend_scene, read_json, unfinished, write_json
 from relocal.scene.scene import some
 from relocal.sfm.database import Progress, copy_matches
 from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, LabelConfig
@@ -74,10 +75,12 @@ def add_photos(
         InputError: If no photo is new, one is another photo under a name that the scene has, none
             can be placed, or the disk is too full. The scene stays as it was then.
     """
-    config, before = config or LabelConfig(), load_scene(scene)
+    config = config or LabelConfig()
     if fold is not None and split is None:
         raise InputError("--fold: needs a --split that has folds.")
+    load_scene(scene)  # refused before a folder is made beside it
     with labelling_folder(Path(scene)) as work:
+        before, old = _as_it_was(Path(scene)), _old_account(Path(scene))
         found = gather([Path(source) for source in sources], work, config, progress)
         new = _new_photos(before, found.photos)
         if not new:
@@ -97,8 +100,6 @@ def add_photos(
     if split is not None:
         made = apply_split(made, split, fold)
     check_unchanged(new)
-    kept = Path(scene) / LABELS
-    old = read_json(kept) if kept.is_file() else {}
     left = {**old.get("left_out", {}), **found.left, **reasons}
     left = {name: why for name, why in left.items() if name not in made.images}
     about = account(made, photos, mapped, left, config, old.get("scale", {}))
@@ -108,8 +109,33 @@ def add_photos(
         replace(made, provenance=with_account(made.provenance, about)),
         {photos[i].name: photos[i].file for i in placed.tolist()},
     )
-    write_json(kept, about)
+    write_json(Path(scene) / LABELS, about)
     return Labelling(made, about, doubts(about))
+
+
+def _as_it_was(folder: Path) -> Scene:
+    """The scene without the photos of a call that was killed while it wrote them."""
+    scene = load_scene(folder)
+    begun = set(unfinished(folder))
+    rows = torch.tensor([i for i, name in enumerate(scene.images) if name not in begun])
+    index = scene.camera_index[rows]
+    return replace(
+        scene,
+        images=tuple(scene.images[i] for i in rows.tolist()),
+        cameras=scene.cameras[: 1 + int(index.max())],
+        camera_index=index,
+        poses=scene.poses[rows],
+        points=None,  # made anew
+    )
+
+
+def _old_account(folder: Path) -> dict[str, Any]:
+    """What is known of the labels that stand, if relocal made them."""
+    file = folder / LABELS
+    content = read_json(file) if file.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: is not what label writes; remove it.")
+    return content
 
 
 def _new_photos(scene: Scene, photos: Sequence[Photo]) -> list[Photo]:
@@ -136,23 +162,26 @@ def _photos_of(scene: Scene) -> list[Photo]:
         file, camera = scene.path(i), scene.camera(i)
         video = sizes[scene.sequence(i)] > EXHAUSTIVE_UP_TO
         size = camera.width, camera.height
-        found.append(Photo(name, file, size, None, video, file, stamp_of(file)))
+        found.append(Photo(name, file, size, exif_focal_px(file), video, file, stamp_of(file)))
     return found
 
 
 def _with_new(scene: Scene, photos: Sequence[Photo], root: Path, model: str) -> Scene:
     """The scene with more photos, their poses still unknown.
 
-    A new photo of a recording that the scene has was taken by its camera; the others have cameras
-    of their own, one for a recording, size and EXIF focal length.
+    A new photo of a recording that the scene has was taken by its camera, if the recording has one
+    for that size and EXIF focal length; the others have cameras of their own, one for a recording,
+    size and EXIF focal length.
     """
     cameras, index = list(scene.cameras), scene.camera_index.tolist()
-    sizes = [(camera.width, camera.height) for camera in cameras]
-    own: dict[Any, int] = {(scene.sequence(i), sizes[c]): c for i, c in enumerate(index)}
+    taken: dict[Any, set[int]] = {}
+    for photo, c in zip(photos, index, strict=False):
+        taken.setdefault((photo.recording, photo.size, photo.focal_px), set()).add(c)
+    own = {key: min(cs) for key, cs in taken.items() if len(cs) == 1}
     number: dict[Any, int] = {}
     for photo in photos[len(scene) :]:
-        if (photo.recording, photo.size) in own:
-            index.append(own[photo.recording, photo.size])
+        if (same := (photo.recording, photo.size, photo.focal_px)) in own:
+            index.append(own[same])
             continue
         key = (photo.recording if photo.from_video else "", photo.size, photo.focal_px)
         if key not in number:
@@ -245,7 +274,9 @@ def _extended(scene: Scene, every: Scene, model: Model, placed: Int[np.ndarray, 
         place[: len(scene)] = np.arange(len(scene))
         place[placed] = len(scene) + np.arange(len(placed))
         points = replace(points, image_index=place[model.photos[points.image_index]])
-    about = {key: value for key, value in scene.provenance.items() if key != "points"}
+    # What was said of the old photos is not said of the new ones.
+    about = {k: v for k, v in scene.provenance.items() if k not in ("points", "photos")}
+    labels = f"{about.get('labels', 'not said')}; {len(names)} added by SfM"
     rule = f"{about.get('split', 'none')}, and {len(names)} more in train"
     return replace(
         scene,
@@ -257,5 +288,5 @@ def _extended(scene: Scene, every: Scene, model: Model, placed: Int[np.ndarray, 
         poses=_joined(scene.poses, model.scene.poses[rows].canonical()),
         points=points,
         splits={**scene.splits, "train": (*scene.splits.get("train", ()), *names)},
-        provenance={**about, "split": rule},
+        provenance={**about, "labels": labels, "split": rule},
     )

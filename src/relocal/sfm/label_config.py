@@ -9,6 +9,8 @@ from relocal.errors import InputError, unknown
 Pairing = Literal["auto", "exhaustive", "neighbours"]
 Mapper = Literal["incremental", "global"]
 
+WORK = ".label"
+"""What is added to a scene's name for the folder of what is made on the way."""
 EXHAUSTIVE_UP_TO = 60
 """Photos of which every pair is matched; more are matched with those that look alike."""
 

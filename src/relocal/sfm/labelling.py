@@ -1,5 +1,6 @@
 """From photos and videos to a posed scene, and an account of how good its labels are."""
 
+import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,14 +19,12 @@ from relocal.scene.files import check_new, write_json
 from relocal.scene.scene import some
 from relocal.sfm.alignment import moved, scaled, upright
 from relocal.sfm.database import Progress
-from relocal.sfm.label_config import LabelConfig
+from relocal.sfm.label_config import WORK, LabelConfig
 from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos
 from relocal.sfm.sources import Photo, gather
 
 LABELS = "label.json"
 """File of a scene with what is known of its labels."""
-WORK = ".label"
-"""What is added to the scene's name for the folder of what is made on the way."""
 FEW_FEATURES, FEW_MATCHES = 100, 30
 WEAK_SHARE, WEAK_ERROR_PX, WEAK_TRACK, WEAK_IMAGES, WEAK_POINTS = 0.8, 1.5, 3.0, 20, 50
 
@@ -123,6 +122,8 @@ def labelling_folder(scene: Path) -> Generator[Path]:
     work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(work / ".lock", timeout=0):
+            for partial in work.glob("*.partial"):  # of a killed process
+                shutil.rmtree(partial)
             yield work
     except Timeout as error:
         raise InputError(f"{work}: another relocal label is at work here.") from error

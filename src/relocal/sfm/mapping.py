@@ -195,8 +195,6 @@ def map_photos(
     pycolmap.logging.minloglevel = 3
     scene, known = unposed_scene(photos, config.camera_model, work)
     whole, database, pairs = match_photos(scene, photos, known, work, config, progress)
-    for partial in work.glob("*.partial"):  # of a killed process
-        shutil.rmtree(partial)
     made = work / f"models-{digest([database.name, pairs.tolist(), config.mapper])}"
     with tempfile.TemporaryDirectory(dir=work, suffix=".partial") as temporary:
         own = Path(temporary) / "own.db"

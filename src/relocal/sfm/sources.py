@@ -30,10 +30,11 @@ from relocal.sfm.frames import (
     stated_length,
     write_frames,
 )
-from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, LabelConfig
+from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, WORK, LabelConfig
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts")
+UNREAD = (".heic", ".heif", ".avif", ".dng", ".cr2", ".nef", ".arw")
 _FRAMES = "frames"
 _DENSE = 0.5  # of the motion between two frames that are taken: less is a video
 _MOST_OF = 0.95  # of the frames that a file says it has: it may count one that cannot be decoded
@@ -139,11 +140,15 @@ def _recording_name(source: Path) -> str:
 
 
 def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered:
-    found = (
+    # The scene that is being made may lie among the photos, and so may what is made on the way.
+    made = (work.resolve(), work.resolve().with_name(work.name.removesuffix(WORK)))
+    every = [
         file
         for file in source.rglob("*")
-        if file.suffix.lower() in PHOTOS and not file.name.startswith(".") and file.is_file()
-    )
+        if not file.name.startswith(".")
+        and not any(file.parent.resolve().is_relative_to(folder) for folder in made)
+    ]
+    found = (file for file in every if file.suffix.lower() in PHOTOS and file.is_file())
     # Recordings one after the other, also where one holds another.
     files = sorted(found, key=lambda file: (file.parent, file.name))
     if not files:
@@ -156,7 +161,11 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
             return str(error)
 
     photos: list[Photo] = []
-    left: dict[str, str] = {}
+    left = {
+        f"{name}/{file.relative_to(source).as_posix()}": why
+        for file in every
+        if (why := _why_not(file)) is not None
+    }
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for done, (file, seen) in enumerate(zip(files, pool.map(look, files), strict=True), 1):
             if isinstance(seen, Photo):
@@ -165,6 +174,18 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
                 left[f"{name}/{file.relative_to(source).as_posix()}"] = seen
             progress(done, len(files), f"reading {source.name}")
     return Gathered(photos, left)
+
+
+def _why_not(file: Path) -> str | None:
+    """Why a file that somebody would take for a source is none; None of photos, and of the rest."""
+    kind = file.suffix.lower()
+    if kind in UNREAD:
+        return f"is {kind[1:].upper()}, which is not read: make it a JPEG"
+    if kind in VIDEOS:
+        return "is a video in a folder: give it as a source of its own"
+    if kind in PHOTOS and file.is_symlink() and not file.exists():
+        return "is a link to a file that is gone"
+    return None
 
 
 def _thinned(photos: list[Photo], work: Path, config: LabelConfig, progress: Progress) -> Gathered:
@@ -221,6 +242,8 @@ def _video(
         if rate <= 0:
             raise InputError(f"--rate: {source} does not say how many frames a second it has.")
         most = min(most, math.ceil(config.rate * count / rate))
+        if most < 2:
+            raise InputError(f"--rate {config.rate}: leaves one frame of {source}; take more.")
     chosen = choose_frames(looks, config.step, most)
     if len(chosen) < 2:
         raise InputError(
