@@ -143,7 +143,10 @@ def test_a_rate_bounds_the_frames_of_a_video(video: Path, tmp_path: Path) -> Non
         gather([video], tmp_path, replace(config, rate=0.1), quiet)
 
 
-def test_a_folder_of_a_videos_frames_is_thinned_as_the_video_is(tmp_path: Path) -> None:
+def test_a_folder_of_a_videos_frames_is_thinned_as_the_video_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relocal.sfm.sources.ALL_UP_TO", 60)
     for i, frame in enumerate(pan(8, 80)):
         (tmp_path / "walk").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "walk" / f"{i:03d}.png"), frame)

@@ -11,6 +11,8 @@ Mapper = Literal["incremental", "global"]
 
 WORK = ".label"
 """What is added to a scene's name for the folder of what is made on the way."""
+ALL_UP_TO = 300
+"""Photos of a folder that are all taken, however little they move."""
 EXHAUSTIVE_UP_TO = 60
 """Photos of which every pair is matched; more are matched with those that look alike."""
 

@@ -30,7 +30,7 @@ from relocal.sfm.frames import (
     stated_length,
     write_frames,
 )
-from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, WORK, LabelConfig
+from relocal.sfm.label_config import ALL_UP_TO, WORK, LabelConfig
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts")
@@ -98,7 +98,7 @@ def gather(
 ) -> Gathered:
     """Photos of folders and frames of videos.
 
-    A folder of more than ``EXHAUSTIVE_UP_TO`` photos of one size that hardly move from one to the
+    A folder of more than ``ALL_UP_TO`` photos of one size that hardly move from one to the
     next is the frames of a video, and is treated as one.
 
     Args:
@@ -190,7 +190,7 @@ def _why_not(file: Path) -> str | None:
 
 def _thinned(photos: list[Photo], work: Path, config: LabelConfig, progress: Progress) -> Gathered:
     """A folder's photos; if they are the frames of a video, those worth labelling."""
-    if len(photos) <= EXHAUSTIVE_UP_TO or len({photo.size for photo in photos}) > 1:
+    if len(photos) <= ALL_UP_TO or len({photo.size for photo in photos}) > 1:
         return Gathered(photos, {})
     name = photos[0].recording
     kept = work / _FRAMES / f"{digest([photo.stamp for photo in photos])}.json"
