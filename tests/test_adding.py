@@ -70,6 +70,7 @@ def test_added_photos_are_placed_and_the_others_stay(
     # Features and matches of the photos that were labelled are not made again.
     assert min(done for done, text in steps if text == "finding features") == len(before)
     assert min(done for done, text in steps if text == "matching") >= 22 * 21 // 2
+    assert len(list(copy.with_name("place.label").glob("*.db"))) == 1
     model = pycolmap.Reconstruction(copy / "sparse/0")
     assert model.num_reg_images() == len(scene)
     assert made.about["placed"] == len(scene) == scene.provenance["label"]["placed"]

@@ -114,7 +114,8 @@ def begin_database(
         database: The file.
         known_focal: Indices of cameras whose focal length is more than a guess.
         keys: What tells an image and its features from all others. Features and matches of those
-            that earlier databases of this folder hold under the same key are taken from there.
+            that earlier databases of this folder hold under the same key are taken from there; a
+            database with nothing more to give is removed.
     """
     import pycolmap
 
@@ -134,11 +135,17 @@ def begin_database(
                 content.write_frame(frame, use_frame_id=True)
             for image in model.images.values():
                 content.write_image(image, use_image_id=True)
+        own = database.with_name(database.stem + _KEYS)
+        older = [] if keys is None else [f for f in own.parent.glob(f"*{_KEYS}") if f != own]
         if keys is not None:
-            for older in database.parent.glob(f"*{_KEYS}"):
-                _inherit(partial, keys, older)
-            write_json(database.with_name(database.stem + _KEYS), list(keys))
+            for file in older:
+                _inherit(partial, keys, file)
+            write_json(own, list(keys))
         partial.replace(database)
+    for file in older:
+        if set(read_json(file)) <= set(keys or ()):
+            _database_of(file).unlink(missing_ok=True)
+            file.unlink()
 
 
 def image_keys(scene: Scene, features: int) -> list[str]:
@@ -148,11 +155,15 @@ def image_keys(scene: Scene, features: int) -> list[str]:
     return [digest([name, stat.st_size, stat.st_mtime_ns, features]) for name, stat in rows]
 
 
+def _database_of(keys: Path) -> Path:
+    return keys.with_name(keys.name.removesuffix(_KEYS) + ".db")
+
+
 def _inherit(database: Path, keys: Sequence[str], older: Path) -> None:
     """Copies features and matches of the same images from an earlier database."""
     import pycolmap
 
-    source = older.with_name(older.name.removesuffix(_KEYS) + ".db")
+    source = _database_of(older)
     number = {key: i + 1 for i, key in enumerate(read_json(older))}
     mine = {number[key]: i + 1 for i, key in enumerate(keys) if key in number}
     if not source.is_file() or not mine:
