@@ -67,3 +67,11 @@ def test_mixed_cameras_train_and_evaluate(
     assert run.photo_camera.to_json() == scene.camera(0).to_json()
     report = evaluate(tmp_path / "run", scene)
     assert report.summary()["run"]["failures"] == 0
+
+
+def test_the_usual_camera_is_that_of_most_images_wherever_they_stand(tiny_scene: Scene) -> None:
+    kinds = torch.full((len(tiny_scene),), 1)
+    kinds[:3] = torch.tensor([0, 0, 2])
+    scene = replace(tiny_scene, cameras=(WHOLE, WHOLE.resized(320, 240), WHOLE), camera_index=kinds)
+    assert scene.usual_camera(torch.arange(len(scene))).width == 320
+    assert scene.usual_camera(torch.arange(3)).width == 160

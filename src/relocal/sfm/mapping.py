@@ -47,8 +47,9 @@ _NEAR = 32  # frames of a video nearer than this are no closed loop
 _DESCRIPTOR_PX = (192, 256)
 _BATCH = 32
 _SNAPSHOTS, _LEAST_SNAPSHOT = 20, 10  # of a mapping, and photos between two of them
-_MANY = 300  # photos beyond which everything is adjusted less often while it grows
-_GROWN = 1.4  # times as many photos or points, COLMAP's own setting for videos
+_MANY = 300  # photos beyond which bundle adjustments of everything are fewer and smaller
+_GROWN = 1.4  # times as many photos or points as at the last one; COLMAP's own for videos
+_CONVERGED = 1e-6  # relative change of the cost; COLMAP goes on for all its iterations
 
 
 @dataclass(frozen=True)
@@ -296,6 +297,9 @@ def _run_mapper(
     options.min_model_size = LEAST_IMAGES
     if len(scene) > _MANY:
         options.ba_global_frames_ratio = options.ba_global_points_ratio = _GROWN
+        # Those points are adjusted that cover all photos; the others follow, the poses held.
+        options.mapper.ba_global_ignore_redundant_points3D = True
+        options.ba_global_function_tolerance = _CONVERGED
     snapshots.mkdir(exist_ok=True)
     begun = _largest_model(snapshots)
     options.snapshot_path = snapshots
