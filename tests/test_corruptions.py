@@ -14,12 +14,11 @@ import torch
 from page_tree import Tree, check_alone, check_shape
 from PIL import Image, ImageOps
 
-from relocal import evaluation
 from relocal.camera import Camera
 from relocal.cli import main, verbs
 from relocal.corruptions import CORRUPTIONS, SEVERITIES, SHORT_SIDE_PX, corrupt
 from relocal.errors import InputError
-from relocal.evaluation import Report, evaluate
+from relocal.evaluation import Report, evaluate, evaluating, untrained
 from relocal.images import decode
 from relocal.pose import Pose
 from relocal.report import plain_table, report_to_html, save_report
@@ -284,7 +283,7 @@ def asked(tiny_scene: Scene) -> tuple[Report, dict[str, Fake]]:
         "blind": Fake(tiny_scene, lambda index, truth, level: None if level else truth),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
+        patch.setattr(untrained, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
         return evaluate(fakes, tiny_scene, corruptions=True), fakes
 
 
@@ -358,8 +357,8 @@ def test_change_is_the_geometric_mean_over_kinds(asked: tuple[Report, dict[str, 
 
 
 def test_no_localizer_is_asked_nothing(tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "describe_images", lambda s, i, p: torch.eye(len(i)))
-    monkeypatch.setattr(evaluation, "corrupt", None)
+    monkeypatch.setattr(untrained, "describe_images", lambda s, i, p: torch.eye(len(i)))
+    monkeypatch.setattr(evaluating, "corrupt", None)
     assert evaluate({}, tiny_scene, corruptions=True).corruptions == {}
 
 
@@ -389,7 +388,7 @@ def test_report_that_asked_for_none_says_nothing_of_them(
     assert report.methods["worse"].errors.position[0] == pytest.approx(0.1)
     assert math.isfinite(report.summary()["worse"]["median_position"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
+        patch.setattr(untrained, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
         scene = fakes["worse"].scene
         bare = evaluate({"near": Fake(scene, away(0.1))}, scene)
     assert bare.corruptions == {}

@@ -13,10 +13,18 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from relocal import evaluation
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.evaluation import MEAN, ORACLE, RETRIEVAL, Report, evaluate, radian_weight, regime_of
+from relocal.evaluation import (
+    MEAN,
+    ORACLE,
+    RETRIEVAL,
+    Report,
+    evaluate,
+    radian_weight,
+    regime_of,
+    untrained,
+)
 from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.types import Estimate
@@ -82,7 +90,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def describe(scene: Scene, indices: Any, progress: Any) -> torch.Tensor:
         return torch.eye(len(indices))
 
-    monkeypatch.setattr(evaluation, "describe_images", describe)
+    monkeypatch.setattr(untrained, "describe_images", describe)
 
 
 # --- numbers -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from relocal.datasets.writing import WRITERS, export_scene
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
-    from relocal.evaluation import Report, evaluate
+    from relocal.evaluation import Report, evaluate, evaluate_estimates
     from relocal.localizers import LOCALIZERS, Localizer, Regressor
     from relocal.losses import COUPLED, LOSSES, LossConfig, loss_text, parse_loss
     from relocal.models import MODELS, PoseNetConfig
@@ -59,7 +59,7 @@ _HOME = {
     "datasets.writing": ("WRITERS", "export_scene"),
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
-    "evaluation": ("Report", "evaluate"),
+    "evaluation": ("Report", "evaluate", "evaluate_estimates"),
     "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),

@@ -21,7 +21,7 @@ from relocal.datasets import import_scene
 from relocal.datasets.writing import export_scene
 from relocal.demonstration import demo
 from relocal.errors import InputError
-from relocal.evaluation import evaluate
+from relocal.evaluation import Report, evaluate, evaluate_estimates
 from relocal.localizers import Regressor
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene import Scene, load_scene
@@ -207,15 +207,22 @@ class Train:
 class Evaluate:
     """Measure a run on a scene's test images, beside answers that need no training.
 
+    Or measure what other systems estimated: --labels and --estimates instead of RUN and SCENE.
+
     Example: relocal evaluate runs/heads scenes/heads --out reports/heads --corruptions
     """
 
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    run_folder: Annotated[Positional[Path | None], arg(metavar="RUN")] = None
     """The run."""
-    scene: Positional[Path]
+    scene: Positional[Path | None] = None
     """The scene."""
     out: Path
     """The report to make."""
+    labels: Path | None = None
+    """True poses of all images that other systems were asked about, in metres: lines
+    name qw qx qy qz tx ty tz, cam_from_world."""
+    estimates: tuple[Path, ...] = ()
+    """Their estimates, a file each, in the same form, as hloc writes them."""
     corruptions: bool = False
     """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
     each: forty photos more for each."""
@@ -229,12 +236,29 @@ class Evaluate:
     def run(self) -> int:
         """Evaluates, prints the table and says where the report is."""
         check_new(self.out)
-        scene = load_scene(self.scene)
-        with progress_bar() as report:
-            result = evaluate(self.run_folder, scene, corruptions=self.corruptions, progress=report)
+        scene = None
+        if self.labels is not None or self.estimates:
+            result = self._estimates()
+        elif self.run_folder is None or self.scene is None:
+            raise InputError("RUN SCENE: give both, or --labels and --estimates.")
+        else:
+            scene = load_scene(self.scene)
+            with progress_bar() as report:
+                result = evaluate(
+                    self.run_folder, scene, corruptions=self.corruptions, progress=report
+                )
         print(plain_table(result), flush=True)
         print(f"Report: {save_report(result, self.out, scene, photos=self.photos)}")
         return 0
+
+    def _estimates(self) -> Report:
+        if self.labels is None or not self.estimates:
+            raise InputError("--labels and --estimates belong together; give both.")
+        if self.run_folder is not None or self.corruptions or self.photos:
+            raise InputError(
+                "--estimates: files of estimates go without RUN, SCENE, --corruptions and --photos."
+            )
+        return evaluate_estimates(self.labels, self.estimates)
 
 
 @dataclass(frozen=True, kw_only=True)
