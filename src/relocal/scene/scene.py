@@ -178,6 +178,10 @@ class Scene:
             )
         return torch.tensor([i for i, name in enumerate(self.images) if name in names])
 
+    def usual_camera(self, index: Int[Tensor, " n"]) -> Camera:
+        """The camera that most of some images were taken with."""
+        return self.cameras[int(self.camera_index[index].mode().values)]
+
     def sequence(self, index: int) -> str:
         """The recording an image belongs to: the folder of its name."""
         return str(Path(self.images[index]).parent)

@@ -53,7 +53,7 @@ class TrainingData:
     ) -> None:
         self.scene, self.config = scene, config
         every = scene.indices("train")
-        self.photo_camera = scene.camera(int(torch.mode(scene.camera_index[every]).values))
+        self.photo_camera = scene.usual_camera(every)
         short_side = round(config.view.input_px * config.view.margin)
         self.camera = training_camera(self.photo_camera, short_side)
         cell_px = STEM_STRIDE if config.cached == "stem" else 1
