@@ -35,9 +35,11 @@ class Keypoints:
         """How many keypoints there are."""
         return len(self.xy)
 
-    def scaled(self, factor: float) -> "Keypoints":
+    def scaled(self, x: float, y: float) -> "Keypoints":
         """The keypoints of the same image at another size."""
-        return Keypoints(self.xy * factor, self.size * factor, self.descriptors)
+        return Keypoints(
+            self.xy * torch.tensor([x, y]), self.size * (x * y) ** 0.5, self.descriptors
+        )
 
 
 Extract = Callable[[UInt8[np.ndarray, "h w"], int], Keypoints]
@@ -66,9 +68,8 @@ def sift(image: UInt8[np.ndarray, "h w"], limit: int) -> Keypoints:
     import cv2
 
     # Without precise upscaling, keypoints of the finest octave lie a quarter of a pixel aside.
-    found, values = cv2.SIFT.create(nfeatures=limit, enable_precise_upscale=True).detectAndCompute(
-        image, None
-    )
+    detector: Any = cv2.SIFT.create(nfeatures=limit, enable_precise_upscale=True)
+    found, values = detector.detectAndCompute(image, None)
     if values is None:
         return Keypoints(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, 128, dtype=torch.uint8))
     points: Any = np.array([(*k.pt, k.size, k.response) for k in found], np.float32)

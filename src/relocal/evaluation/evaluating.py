@@ -6,6 +6,7 @@ image retrieval. A localizer that does not beat them has learned little of the p
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from relocal.errors import InputError
 from relocal.evaluation.report import BASELINES, MethodResult, Report
 from relocal.evaluation.untrained import Progress, baselines
-from relocal.localizers import Localizer, Regressor
+from relocal.localizers import FeatureMap, Localizer, open_localizer
 from relocal.metrics import (
     RECALL_THRESHOLDS_M,
     RECALL_THRESHOLDS_PERCENT,
@@ -42,7 +43,8 @@ def evaluate(
     """Measures localizers on a split of a scene, photo by photo, as a user would ask them.
 
     Args:
-        localizers: Localizers by the name that the report gives them, or the folder of a run.
+        localizers: Localizers by the name that the report gives them, or the folder of a run or a
+            map.
         scene: A scene with training images and the split, or its folder.
         split: Which images are asked about.
         corruptions: Ask about every photo under every entry of ``CORRUPTIONS`` and severity, too.
@@ -53,7 +55,7 @@ def evaluate(
     """
     scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
     if not isinstance(localizers, Mapping):
-        localizers = {Path(localizers).resolve().name: Regressor(Path(localizers))}
+        localizers = {Path(localizers).resolve().name: open_localizer(localizers)}
     if taken := {*BASELINES} & localizers.keys():
         raise InputError(f"{taken.pop()!r} is the name of a baseline; rename the run's folder.")
     test, train = scene.indices(split), scene.indices("train")
@@ -143,37 +145,42 @@ def _under_corruptions(
 def _check_not_trained_on(
     name: str, localizer: Localizer, scene: Scene, test: Int[Tensor, " n"]
 ) -> None:
-    run = getattr(localizer, "run", None)
-    if run is None:
-        return
-    if run.scene != scene.name:
-        raise InputError(
-            f"{name} was trained on the scene {run.scene!r}, this is {scene.name!r}: its poses "
-            "would be in another world."
-        )
-    if scene.unit != run.unit or not scene.has_anchors(run.anchors):
-        raise InputError(
-            f"{name} was trained on other poses of {scene.name!r} (another ground truth, unit or "
-            "import); two ground truths of one place differ and are never mixed."
-        )
-    seen = sorted(set(run.training_images) & {scene.images[i] for i in test.tolist()})
-    if seen:
-        raise InputError(
-            f"{name} was trained on {len(seen)} of the images to test: {some(seen)}. Use the split "
-            "that it was trained with."
-        )
+    for source in sources_of(localizer):
+        if source.scene != scene.name:
+            raise InputError(
+                f"{name} was made of the scene {source.scene!r}, this is {scene.name!r}: its poses "
+                "would be in another world."
+            )
+        if scene.unit != source.unit or not scene.has_anchors(source.anchors):
+            raise InputError(
+                f"{name} was made of other poses of {scene.name!r} (another ground truth, unit or "
+                "import); two ground truths of one place differ and are never mixed."
+            )
+        seen = sorted(set(source.training_images) & {scene.images[i] for i in test.tolist()})
+        if seen:
+            raise InputError(
+                f"{name} was made of {len(seen)} of the images to test: {some(seen)}. Use the "
+                "split that it was made with."
+            )
+
+
+def sources_of(localizer: Localizer) -> list[Run | FeatureMap]:
+    """The run and the map that a localizer has learned from, where it has."""
+    parts = (getattr(localizer, part, None) for part in ("run", "map"))
+    return [part for part in parts if part is not None]
 
 
 def _about(localizer: Localizer) -> dict[str, Any]:
-    """The options and the training time of a localizer that was trained."""
-    run: Run | None = getattr(localizer, "run", None)
-    if run is None:
-        return {}
-    return {
-        "train": run.config.without_paths().to_json(),
-        "training_images": len(run.training_images),
-        "training_seconds": run.training_seconds(),
-    }
+    """The options and the size of what a localizer has learned from."""
+    about: dict[str, Any] = {}
+    for source in sources_of(localizer):
+        about["training_images"] = len(source.training_images)
+        if isinstance(source, FeatureMap):
+            about |= {"map": asdict(source.config), "map_points": len(source)}
+        else:
+            about["train"] = source.config.without_paths().to_json()
+            about["training_seconds"] = source.training_seconds()
+    return about
 
 
 def _thresholds(scene: Scene) -> tuple[tuple[float, float], ...]:

@@ -20,8 +20,7 @@ from torch.nn.functional import normalize
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.features import Keypoints, extractor, grey, restored
-from relocal.images import Source, decode
-from relocal.images.photos import resize
+from relocal.images import Source, decode, fit_camera, resize, upright_size
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.sfm.database import numbered
@@ -159,23 +158,33 @@ class FeatureMap:
 
 def extract(
     source: Source, camera: Camera, config: MapConfig, photo_camera: Camera
-) -> tuple[Keypoints, UInt8[Tensor, "3 h w"]]:
-    """The features of a photo, in its own pixels, and the photo as it was looked at.
+) -> tuple[Camera, Keypoints]:
+    """The features of a photo, in its own pixels.
 
     Args:
         source: A file, or the bytes of one.
-        camera: Its camera, at its own resolution.
+        camera: Its camera, at any resolution.
         config: Kind and number of features.
-        photo_camera: That of the scene's photos: a photo with another focal length is looked at in
+        photo_camera: That of the scene's photos: a photo with a longer focal length is looked at in
             a size in which it shows things as large as these do.
+
+    Returns:
+        The camera at the photo's resolution, and the features.
+
+    Raises:
+        InputError: If the photo cannot be read or does not fit the camera.
     """
+    width, height = upright_size(source)
+    camera = fit_camera(
+        camera, width, height, "photo" if isinstance(source, bytes) else str(source)
+    )
     scale = config.scale * min(1.0, float((photo_camera.focal / camera.focal).min()))
-    size = round(camera.width * scale), round(camera.height * scale)
-    image = decode(source, size if scale < 1 else None)
-    if scale < 1 and (image.shape[2], image.shape[1]) != size:
+    size = round(width * scale), round(height * scale)
+    image = decode(source, size)
+    if (image.shape[2], image.shape[1]) != size:
         image = resize(image, *size)
     found = extractor(config.features)(grey(image), config.limit)
-    return found.scaled(camera.width / image.shape[2]), image
+    return camera, found.scaled(width / size[0], height / size[1])
 
 
 def build_map(
@@ -233,7 +242,7 @@ def _keypoints(
     usual = scene.usual_camera(torch.tensor(rows))
 
     def one(i: int) -> Keypoints:
-        return extract(scene.path(i), scene.camera(i), config, usual)[0]
+        return extract(scene.path(i), scene.camera(i), config, usual)[1]
 
     found: list[Keypoints] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

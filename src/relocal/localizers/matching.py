@@ -9,7 +9,7 @@ from relocal.features import Keypoints
 from relocal.localizers.feature_map import FeatureMap
 from relocal.pose import Pose
 
-Matches = Int[Tensor, "m 2"]
+Matches = Int[Tensor, "_ 2"]
 """Rows of keypoints and of map points."""
 
 ENOUGH = 100  # matches at which the search in the vocabulary ends

@@ -77,6 +77,32 @@ def refine_pose(
     return None if found is None else _pose(found["cam_from_world"])
 
 
+def fitted_focal(
+    pose: Pose,
+    points: Float[np.ndarray, "n 3"],
+    pixels: Float[np.ndarray, "n 2"],
+    camera: Camera,
+) -> float:
+    """The focal length that fits points best, as a factor of the camera's own.
+
+    Args:
+        pose: Where the camera about is, ``world_from_cam``.
+        points: Points in the world.
+        pixels: Where the image sees them.
+        camera: The camera.
+    """
+    import pycolmap
+
+    options = pycolmap.AbsolutePoseRefinementOptions()
+    options.refine_focal_length = True
+    fitted = _colmap(camera)
+    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
+    pycolmap.refine_absolute_pose(
+        start, pixels, points, np.ones(len(points), bool), fitted, options
+    )
+    return float(fitted.mean_focal_length() / camera.focal.mean())
+
+
 def _colmap(camera: Camera) -> Any:
     import pycolmap
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from relocal.camera import Camera
@@ -18,7 +18,9 @@ from relocal.scene import Scene
 from relocal.sfm.database import Progress, begin_database
 from relocal.sfm.triangulation import points_from_poses
 
-Rows = Int[Tensor, "m 2"]
+LEAST_TRACK = 3  # images that see a point: two agree on a wrong match as on a right one
+
+Rows = Int[Tensor, "_ 2"]
 """Matches of two images: the rows of the keypoints in each."""
 
 
@@ -28,7 +30,7 @@ class Tracks:
 
     xyz: Float[np.ndarray, "P 3"]
     """Positions in the world."""
-    rgb: Int[np.ndarray, "P 3"]
+    rgb: UInt8[np.ndarray, "P 3"]
     """Colours."""
     point: Int[np.ndarray, " n"]
     """For each observation, the point; ascending."""
@@ -146,17 +148,17 @@ def tracks_from_poses(
 
 
 def _tracks(model: Any) -> Tracks:
-    number = {p: i for i, p in enumerate(sorted(model.points3D))}
-    points = [model.points3D[p] for p in sorted(number)]
+    trusted = [p for p, point in model.points3D.items() if point.track.length() >= LEAST_TRACK]
+    number = {p: i for i, p in enumerate(sorted(trusted))}
+    points = [model.points3D[p] for p in number]
     rows = [
-        (number[point.point3D_id], image_id - 1, index)
-        for image_id, image in model.images.items()
-        for index in image.get_observation_point2D_idxs()
-        for point in [image.points2D[index]]
+        (number[p], element.image_id - 1, element.point2D_idx)
+        for p, point in zip(number, points, strict=True)
+        for element in point.track.elements
     ]
     observed = np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
     return Tracks(
         np.array([point.xyz for point in points]).reshape(-1, 3),
-        np.array([point.color for point in points]).reshape(-1, 3),
+        np.array([point.color for point in points], np.uint8).reshape(-1, 3),
         *observed.T,
     )
