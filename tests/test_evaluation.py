@@ -263,7 +263,7 @@ def test_regime_follows_the_rule_of_the_split(scene: Scene, rule: str, regime: s
 
 
 def test_run_is_not_judged_on_images_that_it_was_trained_on(tiny_run: Path, scene: Scene) -> None:
-    with pytest.raises(InputError, match="trained on 24 of the images to test: seq-01/frame-0"):
+    with pytest.raises(InputError, match="made of 24 of the images to test: seq-01/frame-0"):
         evaluate(tiny_run, replace(scene, name="tiny"), split="train")
     swapped = {"train": scene.splits["test"], "test": scene.splits["train"][:3]}
     with pytest.raises(InputError, match="trained on 3 of the images to test"):
@@ -271,7 +271,7 @@ def test_run_is_not_judged_on_images_that_it_was_trained_on(tiny_run: Path, scen
 
 
 def test_run_of_another_scene_is_refused(tiny_run: Path, scene: Scene) -> None:
-    with pytest.raises(InputError, match="trained on the scene 'tiny', this is 'kitchen'"):
+    with pytest.raises(InputError, match="made of the scene 'tiny', this is 'kitchen'"):
         evaluate(tiny_run, replace(scene, name="kitchen"))
 
 

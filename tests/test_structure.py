@@ -222,7 +222,8 @@ def test_a_wrong_focal_length_is_doubted(
     rows = tiny_scene.indices("test").tolist()
     found = [structure.localize(tiny_scene.path(i), wrong) for i in rows]
     doubted = [e for e in found if e is None or any("focal length" in w for w in e.warnings)]
-    assert len(doubted) >= len(rows) - 1
+    # Of a flat wall, moving away and a longer lens look the same.
+    assert len(doubted) >= 0.7 * len(rows)
 
 
 def test_a_larger_photo_of_the_same_lens_gives_the_same_pose(

@@ -1,7 +1,6 @@
 """The verbs for localizers: make a map, measure, and say where photos were taken."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,14 @@ from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError
 from relocal.evaluation import Report, evaluate, evaluate_estimates
-from relocal.localizers import Localizer, MapConfig, build_map, open_localizer, save_map
+from relocal.localizers import (
+    Localizer,
+    MapConfig,
+    build_map,
+    open_localizer,
+    open_localizers,
+    save_map,
+)
 from relocal.report import Format, estimate_line, plain_table, save_report
 from relocal.scene import load_scene
 from relocal.scene.files import check_new
@@ -64,6 +70,9 @@ class Evaluate:
     """The report to make."""
     also: Annotated[tuple[Path, ...], arg(name="with")] = ()
     """More runs and maps, measured on the same photos."""
+    localizer: str | None = None
+    """Ways to localize, with commas: regressor (each run), structure (each map), hybrid (the first
+    run says where to look in the first map). By default what each folder is by itself."""
     labels: Path | None = None
     """True poses of all images that other systems were asked about, in metres: lines
     name qw qx qy qz tx ty tz, cam_from_world."""
@@ -89,7 +98,8 @@ class Evaluate:
             raise InputError("RUN SCENE: give both, or --labels and --estimates.")
         else:
             scene = load_scene(self.scene)
-            localizers = named_localizers([self.run_folder, *self.also])
+            kinds = () if self.localizer is None else self.localizer.split(",")
+            localizers = open_localizers([self.run_folder, *self.also], kinds)
             with progress_bar() as report:
                 result = evaluate(localizers, scene, corruptions=self.corruptions, progress=report)
         print(plain_table(result), flush=True)
@@ -105,21 +115,6 @@ class Evaluate:
                 "--photos."
             )
         return evaluate_estimates(self.labels, self.estimates)
-
-
-def named_localizers(folders: Sequence[Path]) -> dict[str, Localizer]:
-    """The localizers of folders of runs and maps, by the folders' names.
-
-    Raises:
-        InputError: If a folder holds none, or two have the same name.
-    """
-    found: dict[str, Localizer] = {}
-    for folder in folders:
-        name = folder.resolve().name
-        if name in found:
-            raise InputError(f"--with {folder}: another is called {name}, too; rename one of them.")
-        found[name] = open_localizer(folder)
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

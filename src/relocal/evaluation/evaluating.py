@@ -5,6 +5,7 @@ training pose, the oracle nearest training pose (which looks at the true pose, a
 image retrieval. A localizer that does not beat them has learned little of the place.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -103,16 +104,18 @@ def _ask(
 ) -> MethodResult:
     estimates: list[Pose | None] = []
     times: list[float] = []
+    others = Counter[str]()
     for done, index in enumerate(test.tolist(), start=1):
         estimate = localizer.localize(scene.path(index), scene.camera(index))
         estimates.append(None if estimate is None else estimate.pose)
         if estimate is not None:
             times.append(estimate.time_ms)
+            others.update([estimate.method] if estimate.method != localizer.method else [])
         progress(done, len(test), name)
     errors = pose_errors(estimates, scene.poses[test])
     # The first photo warms the machine up.
     typical = float(torch.tensor(times[1:] or times).median()) if times else None
-    return MethodResult(estimates, errors, typical)
+    return MethodResult(estimates, errors, typical, dict(others))
 
 
 def _under_corruptions(

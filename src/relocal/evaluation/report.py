@@ -21,6 +21,8 @@ class MethodResult:
     errors: PoseErrors
     time_ms: float | None = None
     """Median time from a photo's file to its pose; None for baselines."""
+    other_methods: Mapping[str, int] = field(default_factory=dict)
+    """How many answers are those of methods that the localizer fell back to, by their names."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Report:
             "recall": [recall(errors, *threshold) for threshold in self.thresholds],
             "failures": failures(errors),
             "time_ms": result.time_ms,
+            "other_methods": dict(result.other_methods),
         }
 
     def localizers(self) -> list[str]:
@@ -92,6 +95,11 @@ class Report:
                     f"{name} gave no answer for {numbers[name]['failures']} of {len(self.images)} "
                     "images; they count as infinite errors."
                 )
+            found += [
+                f"{count} of the {len(self.images)} answers of {name} are those of {other}, which "
+                "it fell back to."
+                for other, count in self.methods[name].other_methods.items()
+            ]
         return [*found, *self.notes]
 
 

@@ -1,6 +1,7 @@
 """Structure: features of the photo are found in a map, and the pose follows from them (PnP)."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,17 +62,39 @@ class Structure:
         found = pose_of(self.map, keypoints, matches, camera)
         if found is None:
             return None
-        pose, matches = found
-        if (doubt := _doubt(self.map, keypoints, pose, matches, camera)) is not None:
-            warnings.append(doubt)
-        return Estimate(
-            pose=pose,
-            unit=self.map.unit,
-            method=self.method,
-            time_ms=1000 * (time.perf_counter() - start),
-            inliers=len(matches),
-            warnings=tuple(warnings),
-        )
+        return estimate(self.map, keypoints, found, camera, self.method, start, warnings)
+
+
+def estimate(
+    map: FeatureMap,
+    keypoints: Keypoints,
+    found: tuple[Pose, Matches],
+    camera: Camera,
+    method: str,
+    start: float,
+    warnings: Sequence[str],
+) -> Estimate:
+    """The answer of a method that matches features.
+
+    Args:
+        map: The map.
+        keypoints: Features of the photo.
+        found: The pose, and the matches that support it.
+        camera: The photo's camera.
+        method: Which method found it.
+        start: When it began, in seconds of ``perf_counter``.
+        warnings: What the user should know.
+    """
+    pose, matches = found
+    doubt = _doubt(map, keypoints, pose, matches, camera)
+    return Estimate(
+        pose=pose,
+        unit=map.unit,
+        method=method,
+        time_ms=1000 * (time.perf_counter() - start),
+        inliers=len(matches),
+        warnings=(*warnings, *([] if doubt is None else [doubt])),
+    )
 
 
 def pose_of(
