@@ -266,7 +266,7 @@ def test_run_is_not_judged_on_images_that_it_was_trained_on(tiny_run: Path, scen
     with pytest.raises(InputError, match="made of 24 of the images to test: seq-01/frame-0"):
         evaluate(tiny_run, replace(scene, name="tiny"), split="train")
     swapped = {"train": scene.splits["test"], "test": scene.splits["train"][:3]}
-    with pytest.raises(InputError, match="trained on 3 of the images to test"):
+    with pytest.raises(InputError, match="made of 3 of the images to test"):
         evaluate(tiny_run, replace(scene, name="tiny", splits=swapped))
 
 

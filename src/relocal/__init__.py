@@ -20,7 +20,20 @@ if TYPE_CHECKING:
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate, evaluate_estimates
-    from relocal.localizers import LOCALIZERS, Localizer, Regressor
+    from relocal.features import FEATURES
+    from relocal.localizers import (
+        LOCALIZERS,
+        FeatureMap,
+        Hybrid,
+        Localizer,
+        MapConfig,
+        Regressor,
+        Structure,
+        build_map,
+        load_map,
+        open_localizers,
+        save_map,
+    )
     from relocal.losses import COUPLED, LOSSES, LossConfig, loss_text, parse_loss
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
@@ -60,7 +73,11 @@ _HOME = {
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
     "evaluation": ("Report", "evaluate", "evaluate_estimates"),
-    "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
+    "features": ("FEATURES",),
+    "localizers": (
+        *("LOCALIZERS", "FeatureMap", "Hybrid", "Localizer", "MapConfig", "Regressor", "Structure"),
+        *("build_map", "load_map", "open_localizers", "save_map"),
+    ),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),
