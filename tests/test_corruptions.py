@@ -15,7 +15,7 @@ from page_tree import Tree, check_alone, check_shape
 from PIL import Image, ImageOps
 
 from relocal.camera import Camera
-from relocal.cli import main, verbs
+from relocal.cli import localizing, main
 from relocal.corruptions import CORRUPTIONS, SEVERITIES, SHORT_SIDE_PX, corrupt
 from relocal.errors import InputError
 from relocal.evaluation import Report, evaluate, evaluating, untrained
@@ -363,7 +363,7 @@ def test_no_localizer_is_asked_nothing(tiny_scene: Scene, monkeypatch: pytest.Mo
 
 
 def test_command_line_passes_the_wish_on(
-    asked: tuple[Report, dict[str, Fake]], tiny_scene: Scene, tmp_path: Path,
+    asked: tuple[Report, dict[str, Fake]], tiny_scene: Scene, tiny_run: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     wishes: list[bool] = []
@@ -372,10 +372,16 @@ def test_command_line_passes_the_wish_on(
         wishes.append(corruptions)
         return asked[0]
 
-    monkeypatch.setattr(verbs, "evaluate", evaluated)
+    monkeypatch.setattr(localizing, "evaluate", evaluated)
     assert tiny_scene.folder is not None
     for name, words in (("a", []), ("b", ["--corruptions"])):
-        arguments = ["evaluate", "run", str(tiny_scene.folder), "--out", str(tmp_path / name)]
+        arguments = [
+            "evaluate",
+            str(tiny_run),
+            str(tiny_scene.folder),
+            "--out",
+            str(tmp_path / name),
+        ]
         with pytest.raises(SystemExit, match="0"):
             main([*arguments, *words])
     assert wishes == [False, True]
