@@ -99,18 +99,23 @@ def test_the_verb_measures_every_way_on_the_same_photos(
 ) -> None:
     shutil.copytree(tiny_map, tmp_path / "room-map")
     out, folder = tmp_path / "report", str(tiny_scene.folder)
-    words = ["--with", str(tmp_path / "room-map"), "--localizer", "regressor,structure,hybrid"]
+    words = [
+        "--with",
+        str(tmp_path / "room-map"),
+        "--localizer",
+        "regressor,retrieval,structure,hybrid",
+    ]
     with pytest.raises(SystemExit) as end:
         main(["evaluate", str(tiny_run), folder, *words, "--out", str(out)])
     assert not end.value.code
     methods = read_json(out / "report.json")["methods"]
-    assert list(methods)[-3:] == ["tiny", "room-map", "hybrid"]
+    assert list(methods)[-4:] == ["tiny", "retrieval of 5", "room-map", "hybrid"]
     assert methods["hybrid"]["median_position"] < 0.03 < methods["tiny"]["median_position"]
     assert set(methods["hybrid"]["other_methods"]) <= {"structure", "posenet"}
 
 
 def test_kinds_that_cannot_be_had_are_refused(tiny_run: Path, tiny_map: Path) -> None:
-    with pytest.raises(InputError, match="--localizer hybrid: needs a run and a map"):
+    with pytest.raises(InputError, match="--localizer hybrid: needs a map"):
         open_localizers([tiny_run], ["hybrid"])
     with pytest.raises(InputError, match="--localizer structure: needs a map"):
         open_localizers([tiny_run], ["structure"])

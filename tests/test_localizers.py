@@ -30,9 +30,12 @@ EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 
 
 @pytest.fixture(params=LOCALIZERS)
-def localizer(request: pytest.FixtureRequest, tiny_run: Path, tiny_map: Path) -> Localizer:
+def localizer(
+    request: pytest.FixtureRequest, tiny_run: Path, tiny_map: Path, tiny_scene: Scene
+) -> Localizer:
     parts = {
         "regressor": (tiny_run,),
+        "retrieval": (tiny_scene,),
         "structure": (tiny_map,),
         "hybrid": (tiny_run, tiny_map),
     }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Localizer,
         MapConfig,
         Regressor,
+        Retrieval,
         Structure,
         build_map,
         load_map,
@@ -75,7 +76,8 @@ _HOME = {
     "evaluation": ("Report", "evaluate", "evaluate_estimates"),
     "features": ("FEATURES",),
     "localizers": (
-        *("LOCALIZERS", "FeatureMap", "Hybrid", "Localizer", "MapConfig", "Regressor", "Structure"),
+        *("LOCALIZERS", "FeatureMap", "Hybrid", "Localizer", "MapConfig", "Regressor"),
+        *("Retrieval", "Structure"),
         *("build_map", "load_map", "open_localizers", "save_map"),
     ),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),

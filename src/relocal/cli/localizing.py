@@ -72,7 +72,8 @@ class Evaluate:
     """More runs and maps, measured on the same photos."""
     localizer: str | None = None
     """Ways to localize, with commas: regressor (each run), structure (each map), hybrid (the first
-    run says where to look in the first map). By default what each folder is by itself."""
+    run says where to look in the first map), retrieval (the training images that look most alike).
+    By default what each folder is by itself."""
     labels: Path | None = None
     """True poses of all images that other systems were asked about, in metres: lines
     name qw qx qy qz tx ty tz, cam_from_world."""
@@ -99,7 +100,7 @@ class Evaluate:
         else:
             scene = load_scene(self.scene)
             kinds = () if self.localizer is None else self.localizer.split(",")
-            localizers = open_localizers([self.run_folder, *self.also], kinds)
+            localizers = open_localizers([self.run_folder, *self.also], kinds, scene)
             with progress_bar() as report:
                 result = evaluate(localizers, scene, corruptions=self.corruptions, progress=report)
         print(plain_table(result), flush=True)

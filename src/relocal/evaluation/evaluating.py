@@ -20,7 +20,7 @@ from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from relocal.errors import InputError
 from relocal.evaluation.report import BASELINES, MethodResult, Report
 from relocal.evaluation.untrained import Progress, baselines
-from relocal.localizers import FeatureMap, Localizer, open_localizer
+from relocal.localizers import FeatureMap, ImageIndex, Localizer, open_localizer
 from relocal.metrics import (
     RECALL_THRESHOLDS_M,
     RECALL_THRESHOLDS_PERCENT,
@@ -167,9 +167,9 @@ def _check_not_trained_on(
             )
 
 
-def sources_of(localizer: Localizer) -> list[Run | FeatureMap]:
-    """The run and the map that a localizer has learned from, where it has."""
-    parts = (getattr(localizer, part, None) for part in ("run", "map"))
+def sources_of(localizer: Localizer) -> list[Run | FeatureMap | ImageIndex]:
+    """The run, the map and the images that a localizer has learned from, where it has."""
+    parts = (getattr(localizer, part, None) for part in ("run", "map", "index"))
     return [part for part in parts if part is not None]
 
 
@@ -180,7 +180,7 @@ def _about(localizer: Localizer) -> dict[str, Any]:
         about["training_images"] = len(source.training_images)
         if isinstance(source, FeatureMap):
             about |= {"map": asdict(source.config), "map_points": len(source)}
-        else:
+        elif isinstance(source, Run):
             about["train"] = source.config.without_paths().to_json()
             about["training_seconds"] = source.training_seconds()
     return about

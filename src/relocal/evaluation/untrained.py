@@ -3,20 +3,14 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from relocal.backbones import BackboneConfig, build_backbone, describe
 from relocal.evaluation.report import MEAN, ORACLE, RETRIEVAL, MethodResult
-from relocal.images import build_cache, training_camera
+from relocal.localizers.retrieval import describe_images
 from relocal.metrics import mean_pose, nearest_pose, pose_errors
 from relocal.pose import Pose
 from relocal.scene import Scene
-from relocal.training.run import channels_last
-
-_DESCRIPTOR_BACKBONE = BackboneConfig()  # its ImageNet weights come with the installation
-_DESCRIPTOR_SHORT_SIDE_PX = 192
-_BATCH = 32
 
 Progress = Callable[[int, int, str], None]
 
@@ -46,29 +40,6 @@ def radian_weight(scene: Scene) -> float:
         return 1.0
     depth = scene.depth_range()
     return float(depth[1]) / 2 if depth is not None else scene.extent() / 2
-
-
-def describe_images(
-    scene: Scene, indices: Int[Tensor, " n"], progress: Progress
-) -> Float[Tensor, "n D"]:
-    """Unit descriptors of images: the ImageNet backbone's map pooled on a 3 x 4 grid."""
-    rows = indices.tolist()
-    target = training_camera(scene.camera(rows[0]), _DESCRIPTOR_SHORT_SIDE_PX)
-    images = build_cache(
-        [scene.path(i) for i in rows],
-        [scene.camera(i) for i in rows],
-        target,
-        scene.cache_folder(),
-        lambda done, total: progress(done, total, "reading images"),
-    )
-    backbone = channels_last(build_backbone(_DESCRIPTOR_BACKBONE).eval())
-    parts: list[Tensor] = []
-    for batch in images.split(_BATCH):
-        with torch.inference_mode():
-            view = batch.float().contiguous(memory_format=torch.channels_last)
-            parts.append(describe(backbone(view)))
-        progress(sum(len(part) for part in parts), len(images), "describing images")
-    return torch.cat(parts)
 
 
 def _most_similar(

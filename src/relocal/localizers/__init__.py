@@ -12,7 +12,9 @@ from relocal.localizers.hybrid import Hybrid
 from relocal.localizers.map_files import JSON as MAP_JSON
 from relocal.localizers.map_files import load_map, save_map
 from relocal.localizers.regressor import Regressor
+from relocal.localizers.retrieval import NEIGHBOURS, ImageIndex, Retrieval, index_images
 from relocal.localizers.structure import Structure
+from relocal.scene import Scene
 from relocal.training.run import CONFIG as RUN_JSON
 from relocal.types import Estimate
 
@@ -30,8 +32,16 @@ class Localizer(Protocol):
 
 LOCALIZERS: dict[str, Callable[..., Localizer]] = {
     "regressor": Regressor,
+    "retrieval": Retrieval,
     "structure": Structure,
     "hybrid": Hybrid,
+}
+
+_MADE_OF: dict[str, tuple[str, ...]] = {
+    "regressor": ("a run",),
+    "retrieval": ("a scene",),
+    "structure": ("a map",),
+    "hybrid": ("a run", "a map"),
 }
 
 
@@ -53,15 +63,16 @@ def open_localizer(folder: Path | str) -> Any:
 
 
 def open_localizers(
-    folders: Sequence[Path | str], kinds: Sequence[str] = ()
+    folders: Sequence[Path | str], kinds: Sequence[str] = (), scene: Scene | None = None
 ) -> dict[str, Localizer]:
     """The localizers of runs and maps, by name.
 
     Args:
         folders: Runs and maps of one scene.
         kinds: Entries of ``LOCALIZERS``: of each run a regressor, of each map a structure, under
-            the folder's name; and of the first run and the first map a hybrid. By default what
-            each folder is by itself.
+            the folder's name; of the first run and the first map a hybrid; of the scene's training
+            images retrieval. By default what each folder is by itself.
+        scene: The scene, for retrieval.
 
     Raises:
         InputError: If a folder is neither or cannot be opened, two have the same name, or a kind is
@@ -73,20 +84,25 @@ def open_localizers(
         if name in by_name or name in LOCALIZERS:
             raise InputError(f"{folder}: {name} is the name of another; rename the folder.")
         by_name[name] = open_localizer(folder)
-    runs = [one.run for one in by_name.values() if isinstance(one, Regressor)]
-    maps = [one.map for one in by_name.values() if isinstance(one, Structure)]
+    parts = {
+        "a run": [one.run for one in by_name.values() if isinstance(one, Regressor)],
+        "a map": [one.map for one in by_name.values() if isinstance(one, Structure)],
+        "a scene": [] if scene is None else [scene],
+    }
     found: dict[str, Localizer] = {} if kinds else by_name
     for kind in kinds:
         if kind not in LOCALIZERS:
             raise unknown("--localizer", kind, LOCALIZERS)
-        if (kind != "structure" and not runs) or (kind != "regressor" and not maps):
-            needed = {"regressor": "a run", "structure": "a map", "hybrid": "a run and a map"}
-            raise InputError(f"--localizer {kind}: needs {needed[kind]}; give it with --with.")
-        if kind == "hybrid":
-            found[kind] = Hybrid(runs[0], maps[0])
+        if missing := [part for part in _MADE_OF[kind] if not parts[part]]:
+            raise InputError(f"--localizer {kind}: needs {' and '.join(missing)} (--with).")
+        made = LOCALIZERS[kind]
+        if kind == "retrieval":
+            found[f"retrieval of {NEIGHBOURS}"] = made(scene)  # the baseline takes the nearest
+        elif kind == "hybrid":
+            found[kind] = made(parts["a run"][0], parts["a map"][0])
         else:
-            part = Regressor if kind == "regressor" else Structure
-            found |= {name: one for name, one in by_name.items() if isinstance(one, part)}
+            kept = Regressor if kind == "regressor" else Structure
+            found |= {name: one for name, one in by_name.items() if isinstance(one, kept)}
     return found
 
 
@@ -94,11 +110,14 @@ __all__ = [
     "LOCALIZERS",
     "FeatureMap",
     "Hybrid",
+    "ImageIndex",
     "Localizer",
     "MapConfig",
     "Regressor",
+    "Retrieval",
     "Structure",
     "build_map",
+    "index_images",
     "load_map",
     "open_localizer",
     "open_localizers",
