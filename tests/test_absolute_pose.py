@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.pose import Pose, position_error, rotation_error_deg
-from relocal.sfm.absolute_pose import fitted_focal, refine_pose, solve_pose
+from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
 
 VALUES = {"f": 520.0, "fx": 520.0, "fy": 530.0, "cx": 322.0, "cy": 238.0}
 LENS = {"k1": -0.1, "k2": 0.03, "p1": 0.001, "p2": -0.002}
@@ -90,3 +90,35 @@ def test_the_focal_length_is_fitted(factor: float) -> None:
     params[0] /= factor  # what the user says
     told = Camera(camera.model, 640, 480, params)
     assert fitted_focal(pose, points, pixels, told) == pytest.approx(factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV"])
+def test_the_stated_spread_is_that_of_many_noisy_photos(model: str) -> None:
+    camera = camera_of(model)
+    pose, points, pixels = seen(camera, 8, 80)
+    draw = np.random.default_rng(9)
+    found: list[Pose] = []
+    stated: list[tuple[float, float]] = []
+    for _ in range(200):
+        noisy = pixels + draw.normal(scale=0.3, size=pixels.shape)
+        better = refine_pose(pose, points, noisy, camera)
+        assert better is not None
+        sigmas = pose_sigmas(better, points, noisy, camera)
+        assert sigmas is not None
+        found.append(better)
+        stated.append(sigmas)
+    poses = Pose.stack(found)
+    spread = ((poses.position - pose.position).square().mean()).sqrt()
+    turned = rotation_error_deg(poses, Pose.stack([pose] * len(poses)))
+    turned = (turned.square().mean() / 3).sqrt()
+    median_m, median_deg = np.median(stated, axis=0)
+    assert median_m == pytest.approx(float(spread), rel=0.15)
+    assert median_deg == pytest.approx(float(turned), rel=0.15)
+
+
+def test_points_on_a_line_of_sight_say_nothing_of_the_spread() -> None:
+    camera = camera_of("PINHOLE")
+    pose, points, pixels = seen(camera, 10, 40)
+    same = np.repeat(points[:1], 40, axis=0), np.repeat(pixels[:1], 40, axis=0)
+    assert pose_sigmas(pose, *same, camera) is None
+    assert pose_sigmas(pose, points[:3], pixels[:3], camera) is None

@@ -196,6 +196,9 @@ def test_photos_of_another_walk_are_localized(structure: Structure, tiny_scene: 
     assert rotation_error_deg(Pose.stack(poses), truth).median() < 0.4
     assert all(e is not None and e.inliers is not None and e.inliers > 30 for e in found)
     assert all(e is not None and e.warnings == () for e in found)
+    stated = [e.sigma_m for e in found if e is not None and e.sigma_m is not None]
+    assert len(stated) == len(rows)
+    assert all(0 < sigma < 0.02 for sigma in stated)
 
 
 def jpeg(pixels: np.ndarray) -> bytes:

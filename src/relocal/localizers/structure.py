@@ -15,7 +15,7 @@ from relocal.localizers.feature_map import FeatureMap, extract
 from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_near, search
 from relocal.pose import Pose
-from relocal.sfm.absolute_pose import fitted_focal, refine_pose, solve_pose
+from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
 from relocal.types import Estimate
 
 RATIO = 0.8
@@ -87,11 +87,14 @@ def estimate(
     """
     pose, matches = found
     doubt = _doubt(map, keypoints, pose, matches, camera)
+    sigmas = pose_sigmas(pose, *_arrays(map, keypoints, matches), camera)
     return Estimate(
         pose=pose,
         unit=map.unit,
         method=method,
         time_ms=1000 * (time.perf_counter() - start),
+        sigma_m=None if sigmas is None else sigmas[0],
+        sigma_deg=None if sigmas is None else sigmas[1],
         inliers=len(matches),
         warnings=(*warnings, *([] if doubt is None else [doubt])),
     )
