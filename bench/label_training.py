@@ -20,7 +20,7 @@ import torch
 from labels import rendered
 
 import relocal
-from relocal.datasets.seven_scenes import read_label_file
+from relocal.datasets.pose_lines import read_label_file
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene.files import write_json
 from relocal.studies import SceneErrors, StudyConfig

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 import relocal
-from relocal.datasets.seven_scenes import read_label_file
+from relocal.datasets.pose_lines import read_label_file
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene.files import read_json, write_json
 from relocal.sfm.alignment import fitted

@@ -136,6 +136,15 @@ def tiny_run(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_map(tiny_scene: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A map of the tiny scene's training images."""
+    from relocal.localizers import MapConfig, build_map, save_map
+
+    made = build_map(tiny_scene, MapConfig(limit=1000))
+    return save_map(made, tmp_path_factory.mktemp("maps") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of a rendered room, two recordings, to be labelled."""
     from labelled_room import ROOM

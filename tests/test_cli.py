@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from relocal import __version__, cli
-from relocal.cli import verbs
+from relocal.cli import localizing, verbs
+from relocal.localizers import Regressor
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig
 
@@ -112,13 +113,13 @@ def test_answers_stream_and_one_bad_photo_does_not_stop_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     received, out = io.BytesIO(), list[bytes]()
-    localize = verbs.Regressor.localize
+    localize = Regressor.localize
 
     def late(self: Any, *arguments: Any) -> Any:
         out.append(received.getvalue())  # what has left the process before this photo
         return localize(self, *arguments)
 
-    monkeypatch.setattr(verbs.Regressor, "localize", late)
+    monkeypatch.setattr(Regressor, "localize", late)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(received, "utf-8"))
     pipe = tmp_path / "pipe.jpg"
     os.mkfifo(pipe)
@@ -340,7 +341,7 @@ def test_existing_out_is_refused_at_once(
     def too_late(*arguments: Any, **options: Any) -> None:
         raise AssertionError("it was evaluated in vain")
 
-    monkeypatch.setattr(verbs, "evaluate", too_late)
+    monkeypatch.setattr(localizing, "evaluate", too_late)
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "letter.txt").write_text("dear")
     refused(["scene", "exists already"], *importing(capture, tmp_path))

@@ -14,12 +14,11 @@ import torch
 from page_tree import Tree, check_alone, check_shape
 from PIL import Image, ImageOps
 
-from relocal import evaluation
 from relocal.camera import Camera
-from relocal.cli import main, verbs
+from relocal.cli import localizing, main
 from relocal.corruptions import CORRUPTIONS, SEVERITIES, SHORT_SIDE_PX, corrupt
 from relocal.errors import InputError
-from relocal.evaluation import Report, evaluate
+from relocal.evaluation import Report, evaluate, evaluating, untrained
 from relocal.images import decode
 from relocal.pose import Pose
 from relocal.report import plain_table, report_to_html, save_report
@@ -284,7 +283,7 @@ def asked(tiny_scene: Scene) -> tuple[Report, dict[str, Fake]]:
         "blind": Fake(tiny_scene, lambda index, truth, level: None if level else truth),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
+        patch.setattr(untrained, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
         return evaluate(fakes, tiny_scene, corruptions=True), fakes
 
 
@@ -358,13 +357,13 @@ def test_change_is_the_geometric_mean_over_kinds(asked: tuple[Report, dict[str, 
 
 
 def test_no_localizer_is_asked_nothing(tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "describe_images", lambda s, i, p: torch.eye(len(i)))
-    monkeypatch.setattr(evaluation, "corrupt", None)
+    monkeypatch.setattr(untrained, "describe_images", lambda s, i, p: torch.eye(len(i)))
+    monkeypatch.setattr(evaluating, "corrupt", None)
     assert evaluate({}, tiny_scene, corruptions=True).corruptions == {}
 
 
 def test_command_line_passes_the_wish_on(
-    asked: tuple[Report, dict[str, Fake]], tiny_scene: Scene, tmp_path: Path,
+    asked: tuple[Report, dict[str, Fake]], tiny_scene: Scene, tiny_run: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     wishes: list[bool] = []
@@ -373,10 +372,16 @@ def test_command_line_passes_the_wish_on(
         wishes.append(corruptions)
         return asked[0]
 
-    monkeypatch.setattr(verbs, "evaluate", evaluated)
+    monkeypatch.setattr(localizing, "evaluate", evaluated)
     assert tiny_scene.folder is not None
     for name, words in (("a", []), ("b", ["--corruptions"])):
-        arguments = ["evaluate", "run", str(tiny_scene.folder), "--out", str(tmp_path / name)]
+        arguments = [
+            "evaluate",
+            str(tiny_run),
+            str(tiny_scene.folder),
+            "--out",
+            str(tmp_path / name),
+        ]
         with pytest.raises(SystemExit, match="0"):
             main([*arguments, *words])
     assert wishes == [False, True]
@@ -389,7 +394,7 @@ def test_report_that_asked_for_none_says_nothing_of_them(
     assert report.methods["worse"].errors.position[0] == pytest.approx(0.1)
     assert math.isfinite(report.summary()["worse"]["median_position"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
+        patch.setattr(untrained, "describe_images", lambda s, indices, p: torch.eye(len(indices)))
         scene = fakes["worse"].scene
         bare = evaluate({"near": Fake(scene, away(0.1))}, scene)
     assert bare.corruptions == {}

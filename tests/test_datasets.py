@@ -199,7 +199,7 @@ def test_bad_pose_file_is_named(
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 x 525", "could not convert"),
         ("seq-01/frame-000001.color.png 2 0 0 0 0 0 0 525", "not unit"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0 -525", "focal"),
-        ("seq-01/frame-000000.color.jpg 1 0 0 0 0 0 0 525", "has a label already"),
+        ("seq-01/frame-000000.color.jpg 1 0 0 0 0 0 0 525", "is listed already"),
         ("\xff\xfe", "8 finite numbers"),
     ],
 )

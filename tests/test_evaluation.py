@@ -13,10 +13,18 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from relocal import evaluation
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.evaluation import MEAN, ORACLE, RETRIEVAL, Report, evaluate, radian_weight, regime_of
+from relocal.evaluation import (
+    MEAN,
+    ORACLE,
+    RETRIEVAL,
+    Report,
+    evaluate,
+    radian_weight,
+    regime_of,
+    untrained,
+)
 from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.types import Estimate
@@ -82,7 +90,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def describe(scene: Scene, indices: Any, progress: Any) -> torch.Tensor:
         return torch.eye(len(indices))
 
-    monkeypatch.setattr(evaluation, "describe_images", describe)
+    monkeypatch.setattr(untrained, "describe_images", describe)
 
 
 # --- numbers -----------------------------------------------------------------------------------
@@ -255,15 +263,15 @@ def test_regime_follows_the_rule_of_the_split(scene: Scene, rule: str, regime: s
 
 
 def test_run_is_not_judged_on_images_that_it_was_trained_on(tiny_run: Path, scene: Scene) -> None:
-    with pytest.raises(InputError, match="trained on 24 of the images to test: seq-01/frame-0"):
+    with pytest.raises(InputError, match="made of 24 of the images to test: seq-01/frame-0"):
         evaluate(tiny_run, replace(scene, name="tiny"), split="train")
     swapped = {"train": scene.splits["test"], "test": scene.splits["train"][:3]}
-    with pytest.raises(InputError, match="trained on 3 of the images to test"):
+    with pytest.raises(InputError, match="made of 3 of the images to test"):
         evaluate(tiny_run, replace(scene, name="tiny", splits=swapped))
 
 
 def test_run_of_another_scene_is_refused(tiny_run: Path, scene: Scene) -> None:
-    with pytest.raises(InputError, match="trained on the scene 'tiny', this is 'kitchen'"):
+    with pytest.raises(InputError, match="made of the scene 'tiny', this is 'kitchen'"):
         evaluate(tiny_run, replace(scene, name="kitchen"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from relocal.datasets.nerfstudio import read_nerfstudio
-from relocal.datasets.seven_scenes import read_label_file
+from relocal.datasets.pose_lines import read_label_file
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene import Scene
 from relocal.sfm import LabelConfig, label

@@ -27,6 +27,7 @@ ORDER = (
         "metrics",
         "datasets",
         "backbones",
+        "features",
         "sfm",
     ),
     *("types", "models", "losses", "training", "localizers", "evaluation", "studies", "report"),

@@ -16,7 +16,7 @@ from page_tree import Element, Tree, check_alone, check_shape
 from PIL import Image
 
 from relocal import datasets
-from relocal.cli import verbs
+from relocal.cli import localizing
 from relocal.evaluation import MEAN, ORACLE, MethodResult, Report
 from relocal.metrics import RECALL_THRESHOLDS_M, pose_errors
 from relocal.pose import Pose
@@ -265,10 +265,13 @@ def test_command_line_shows_photos_when_asked_to(
     photos: bool,
 ) -> None:
     silent = replace(tiny_scene, provenance={})
-    monkeypatch.setattr(verbs, "load_scene", lambda folder: silent)
-    monkeypatch.setattr(verbs, "evaluate", lambda *given, **options: of_scene(report, tiny_scene))
+    monkeypatch.setattr(localizing, "load_scene", lambda folder: silent)
+    monkeypatch.setattr(
+        localizing, "evaluate", lambda *given, **options: of_scene(report, tiny_scene)
+    )
+    monkeypatch.setattr(localizing, "open_localizers", lambda *given: {})
     run, out = Path("run"), tmp_path / "out"
-    assert verbs.Evaluate(run_folder=run, scene=run, out=out, photos=photos).run() == 0
+    assert localizing.Evaluate(run_folder=run, scene=run, out=out, photos=photos).run() == 0
     page = out / "report.html"
     assert capsys.readouterr().out.endswith(f"Report: {page}\n")
     assert ("data:image/jpeg" in page.read_text("utf-8")) == photos

@@ -19,8 +19,22 @@ if TYPE_CHECKING:
     from relocal.datasets.writing import WRITERS, export_scene
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
-    from relocal.evaluation import Report, evaluate
-    from relocal.localizers import LOCALIZERS, Localizer, Regressor
+    from relocal.evaluation import Report, evaluate, evaluate_estimates
+    from relocal.features import FEATURES
+    from relocal.localizers import (
+        LOCALIZERS,
+        FeatureMap,
+        Hybrid,
+        Localizer,
+        MapConfig,
+        Regressor,
+        Retrieval,
+        Structure,
+        build_map,
+        load_map,
+        open_localizers,
+        save_map,
+    )
     from relocal.losses import COUPLED, LOSSES, LossConfig, loss_text, parse_loss
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
@@ -59,8 +73,13 @@ _HOME = {
     "datasets.writing": ("WRITERS", "export_scene"),
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
-    "evaluation": ("Report", "evaluate"),
-    "localizers": ("LOCALIZERS", "Localizer", "Regressor"),
+    "evaluation": ("Report", "evaluate", "evaluate_estimates"),
+    "features": ("FEATURES",),
+    "localizers": (
+        *("LOCALIZERS", "FeatureMap", "Hybrid", "Localizer", "MapConfig", "Regressor"),
+        *("Retrieval", "Structure"),
+        *("build_map", "load_map", "open_localizers", "save_map"),
+    ),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),

@@ -17,15 +17,14 @@ from relocal import __version__
 from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.labelling import Label
+from relocal.cli.localizing import Evaluate, Localize, Map
 from relocal.cli.public import Get, Paper
 from relocal.cli.publishing import Publish
 from relocal.cli.studies import Study
 from relocal.cli.verbs import (
     Demo,
-    Evaluate,
     ExportScene,
     Import,
-    Localize,
     Train,
     Triangulate,
 )
@@ -50,6 +49,7 @@ Verb = (
     | ExportScene
     | Publish
     | Triangulate
+    | Map
     | Train
     | Evaluate
     | Study
@@ -65,6 +65,7 @@ VERBS: dict[str, type[Verb]] = {
     "export-scene": ExportScene,
     "publish": Publish,
     "triangulate": Triangulate,
+    "map": Map,
     "train": Train,
     "evaluate": Evaluate,
     "study": Study,

@@ -1,17 +1,14 @@
 """The verbs: a dataclass each, whose fields are its options, and a function of the library."""
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from relocal.cli.cameras import camera_doubts, parse_camera
 from relocal.cli.console import (
     INTERRUPTED,
-    NOTHING_DONE,
-    SOME_FAILED,
     counted,
     is_first_process,
     progress_bar,
@@ -20,12 +17,8 @@ from relocal.cli.console import (
 from relocal.datasets import import_scene
 from relocal.datasets.writing import export_scene
 from relocal.demonstration import demo
-from relocal.errors import InputError
-from relocal.evaluation import evaluate
-from relocal.localizers import Regressor
-from relocal.report import Format, estimate_line, plain_table, save_report
+from relocal.report import plain_table
 from relocal.scene import Scene, load_scene
-from relocal.scene.files import check_new
 from relocal.scene.splits import fitting_blocks
 from relocal.sfm import MIN_POINTS_SEEN, TriangulateConfig, triangulate
 from relocal.training import Run, TrainConfig, stored_config, train
@@ -201,88 +194,6 @@ class Train:
         """A command line for the same run, which needs the same modules."""
         modules = [word for module in self.modules for word in ("--import", module)]
         return shlex.join(["relocal", verb, *map(str, words), *modules])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Measure a run on a scene's test images, beside answers that need no training.
-
-    Example: relocal evaluate runs/heads scenes/heads --out reports/heads --corruptions
-    """
-
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run."""
-    scene: Positional[Path]
-    """The scene."""
-    out: Path
-    """The report to make."""
-    corruptions: bool = False
-    """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
-    each: forty photos more for each."""
-    photos: bool = False
-    """Show a few of the photos in report.html although nothing says that they may be shared: for
-    private use."""
-    modules: Modules = ()
-    """A Python file or module to import first, with a backbone that the run needs; may be given
-    again."""
-
-    def run(self) -> int:
-        """Evaluates, prints the table and says where the report is."""
-        check_new(self.out)
-        scene = load_scene(self.scene)
-        with progress_bar() as report:
-            result = evaluate(self.run_folder, scene, corruptions=self.corruptions, progress=report)
-        print(plain_table(result), flush=True)
-        print(f"Report: {save_report(result, self.out, scene, photos=self.photos)}")
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Localize:
-    """Say where photos were taken, a line a photo.
-
-    Example: relocal localize runs/heads photo.jpg --format json
-    """
-
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run."""
-    photos: Positional[tuple[Path, ...]]
-    """The photos."""
-    format: Format = "text"
-    """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
-    camera: str | None = None
-    """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
-    them), scaled where a photo has another size; without it that of EXIF or the scene."""
-    modules: Modules = ()
-    """A Python file or module to import first, with a backbone that the run needs; may be given
-    again."""
-
-    def run(self) -> int:
-        """Localizes photo by photo; what cannot be read is reported and skipped."""
-        if not self.photos:
-            raise InputError("PHOTO: give at least one photo.")
-        camera = None if self.camera is None else parse_camera(self.camera)
-        localizer = Regressor(self.run_folder)
-        failed, assumed = 0, 0
-        for index, photo in enumerate(self.photos):
-            try:
-                estimate = localizer.localize(photo, camera)
-                if camera is not None:
-                    estimate = replace(estimate, warnings=(*camera_doubts(camera, photo),))
-            except InputError as error:
-                failed += 1
-                warn(str(error))
-                continue
-            for warning in estimate.warnings if assumed == 0 else ():
-                warn(f"{photo}: {warning}")
-            assumed += bool(estimate.warnings)
-            # Flushed, so that a pipe gets each answer when it is known.
-            print(estimate_line(estimate, str(photo), index, self.format), flush=True)
-        if assumed > 1:
-            warn(f"the same holds for {counted(assumed - 1, 'more photo')}.")
-        if failed == len(self.photos):
-            return NOTHING_DONE
-        return SOME_FAILED if failed else 0
 
 
 @dataclass(frozen=True, kw_only=True)

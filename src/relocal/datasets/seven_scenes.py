@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from relocal.camera import Camera
+from relocal.datasets.pose_lines import read_label_file, stem_of
 from relocal.errors import InputError
 from relocal.images import fit_camera, upright_size
 from relocal.pose import Pose
@@ -89,12 +90,7 @@ def _images(path: Path) -> list[str]:
         raise InputError(
             f"{path}: no images like seq-01/frame-000000.color.png; is this a 7-Scenes folder?"
         )
-    return list({_stem(name): name for name in found}.values())
-
-
-def _stem(name: str) -> str:
-    """An image's name without its suffix: the same frame may be stored as PNG or as JPEG."""
-    return str(Path(name).with_suffix(""))
+    return list({stem_of(name): name for name in found}.values())
 
 
 def _span(values: list[float]) -> str:
@@ -164,7 +160,7 @@ def images_without_label(path: Path, labels: Path) -> dict[str, tuple[int, int]]
     """
     rows = read_label_file(labels)
     return {
-        split: (sum(_stem(name) not in rows for name in names), len(names))
+        split: (sum(stem_of(name) not in rows for name in names), len(names))
         for split, names in _official_splits(path, _images(path)).items()
     }
 
@@ -172,7 +168,7 @@ def images_without_label(path: Path, labels: Path) -> dict[str, tuple[int, int]]
 def _label_file(labels: Path, images: list[str]) -> tuple[list[str], Pose, list[float]]:
     """Poses and focal lengths from a pseudo ground truth, for the images that are there."""
     rows = read_label_file(labels)
-    found = [(name, rows[_stem(name)]) for name in images if _stem(name) in rows]
+    found = [(name, rows[stem_of(name)]) for name in images if stem_of(name) in rows]
     if not found:
         raise InputError(
             f"--labels {labels}: none of its {len(rows)} images is in the folder "
@@ -181,36 +177,6 @@ def _label_file(labels: Path, images: list[str]) -> tuple[list[str], Pose, list[
     values = torch.tensor([row for _, row in found], dtype=torch.float64)
     poses = Pose.from_colmap(values[:, :4], values[:, 4:7])
     return [name for name, _ in found], poses, values[:, 7].tolist()
-
-
-def read_label_file(file: Path) -> dict[str, list[float]]:
-    """Reads ``name qw qx qy qz tx ty tz f`` lines, by image name without its suffix.
-
-    Raises:
-        InputError: If the file is missing or a line is not of that form.
-    """
-    if not file.is_file():
-        raise InputError(f"--labels {file}: there is no such file.")
-    rows: dict[str, list[float]] = {}
-    # A byte that is no text becomes a line that is no row, and is refused with its number.
-    lines = file.read_text("utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, *texts = line.split()
-        where = f"--labels {file}, line {number}"
-        try:
-            values = [float(text) for text in texts]
-        except ValueError as error:
-            raise InputError(f"{where}: {error}.") from error
-        if len(values) != 8 or not np.isfinite(values).all():
-            raise InputError(f"{where}: needs a name and 8 finite numbers, qw qx qy qz tx ty tz f.")
-        if abs(np.linalg.norm(values[:4]) - 1) > _MAX_ORTHONORMALITY_ERROR or values[7] <= 0:
-            raise InputError(f"{where}: the quaternion is not unit or the focal not positive.")
-        if _stem(name) in rows:
-            raise InputError(f"{where}: {name} has a label already.")
-        rows[_stem(name)] = values
-    return rows
 
 
 def _official_splits(path: Path, images: list[str]) -> dict[str, tuple[str, ...]]:

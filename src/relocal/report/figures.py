@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from relocal.evaluation import MEAN, ORACLE, RETRIEVAL, Report
+from relocal.evaluation import BASELINES, MEAN, ORACLE, RETRIEVAL, Report
 from relocal.metrics import Errors, cumulative_curve
 from relocal.pose import Pose
 
@@ -66,13 +66,14 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     from matplotlib.figure import Figure
 
     method = method or next(iter(report.localizers()), None)
-    axes_world = ground_axes(report.training)[:, :2]
+    axes_world = ground_axes(known_poses(report))[:, :2]
     with drawing():
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.add_subplot()
         training = report.training.position.numpy() @ axes_world
         truth = report.truth.position.numpy() @ axes_world
-        axes.scatter(*training.T, s=6, color=TRAINING, label="training", zorder=1)
+        if len(training):
+            axes.scatter(*training.T, s=6, color=TRAINING, label="training", zorder=1)
         answered, predicted = answers(report, method)
         if len(answered):
             found = predicted.position.numpy() @ axes_world
@@ -82,7 +83,8 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
             axes.scatter(*found.T, s=16, color=PREDICTED, label=f"predicted: {method}", zorder=4)
         axes.scatter(*truth.T, s=16, color=TRUE, label="true", zorder=3)
         axes.scatter(0, 0, s=60, color="white", edgecolor="black", label="origin, x y z", zorder=5)
-        _draw_world_axes(axes, axes_world, 0.1 * float(np.ptp(training, axis=0).max()))
+        spread = np.ptp(training if len(training) else truth, axis=0).max()
+        _draw_world_axes(axes, axes_world, 0.1 * float(spread))
         axes.set_aspect("equal")
         axes.set_xlabel(f"to the right, {report.unit}")
         axes.set_ylabel(f"ahead, {report.unit}")
@@ -143,7 +145,8 @@ def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
         axes.step(*_curve(errors_of(report, name, quantity)), where="post", label=label, **look)
     # Nine of ten answers of every localizer, and of the oracle, are in the picture; the mean pose
     # may leave it.
-    shown = [errors_of(report, name, quantity) for name in (ORACLE, *report.localizers())]
+    names = [name for name in report.methods if name == ORACLE or name not in BASELINES]
+    shown = [errors_of(report, name, quantity) for name in names]
     tails = [np.quantile(e[np.isfinite(e)], 0.9) for e in shown if np.isfinite(e).any()]
     axes.set_xlim(0, 1.1 * max(*tails, 1e-6))
     axes.set_ylim(0, 1)
@@ -168,6 +171,11 @@ def _title(report: Report, method: str | None) -> str:
         f"{report.scene}, from above: median {numbers['median_position']:.3f} {report.unit}, "
         f"{numbers['median_rotation_deg']:.2f}°"
     )
+
+
+def known_poses(report: Report) -> Pose:
+    """The poses that pictures are turned by: of the training images, else the true ones."""
+    return report.training if len(report.training) else report.truth
 
 
 def ground_axes(poses: Pose) -> Float[np.ndarray, "3 3"]:

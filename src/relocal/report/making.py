@@ -12,7 +12,13 @@ def trainings(report: Report) -> dict[str, str]:
     """How each localizer was trained, for those that were, in a line of Markdown."""
     found: dict[str, str] = {}
     for name, about in report.made_by.get("runs", {}).items():
-        if not about:
+        if "map" in about:
+            options = about["map"]
+            found[name] = (
+                f"map of {about['map_points']} points from {about['training_images']} training "
+                f"images, {options['features']} at scale {options['scale']:g}"
+            )
+        if "train" not in about:
             continue
         train, seconds = about["train"], about["training_seconds"]
         minutes = "" if seconds is None else f", {seconds / 60:.1f} min"

@@ -28,10 +28,11 @@ from relocal.report.figures import (
     Quantity,
     colours,
 )
-from relocal.report.making import facts, options, provenance, unit_name
+from relocal.report.making import facts, options, provenance
 from relocal.report.panels import curves_panel, distance_panel, outside, view_panel
 from relocal.report.photos import Photos, Thumbnail, telling
-from relocal.report.tables import LEGEND, numbers
+from relocal.report.tables import legend as legend_text
+from relocal.report.tables import numbers, training_text
 
 NO_ANSWER = "no answer"
 _QUANTITIES: tuple[Quantity, Quantity] = ("position", "rotation")
@@ -54,11 +55,8 @@ def report_to_html(report: Report, photos: Photos) -> str:
         _images(report),
         _making(report),
     )
-    about = (
-        f"Regime: {report.regime}. Training split: {len(report.training)} images. "
-        f"Positions in {unit_name(report)}."
-    )
-    return fill_page(f"{report.scene}: {len(report.images)} {report.split} images", about, sections)
+    title = f"{report.scene}: {len(report.images)} {report.split} images"
+    return fill_page(title, training_text(report), sections)
 
 
 # --- sections ----------------------------------------------------------------------------------
@@ -71,7 +69,7 @@ def _results(report: Report) -> str:
         "Results",
         f'<ul class="remarks">\n{remarks}</ul>' if remarks else "",
         table(f"Errors of every method on the same {len(report.images)} images", head, rows),
-        f'<p class="note">{marked(LEGEND)}</p>',
+        f'<p class="note">{marked(legend_text(report))}</p>',
     )
 
 
@@ -95,8 +93,7 @@ def _curves(report: Report) -> str:
 
 
 def _distances(report: Report) -> str:
-    names = report.localizers()
-    if not names:
+    if not report.localizers() or ORACLE not in report.methods:
         return ""
     keys = (legend_key(name, disc(colour)) for name, colour in colours(report).items())
     return section(
@@ -113,7 +110,8 @@ def _distances(report: Report) -> str:
 
 
 def _views(report: Report) -> str:
-    keys = [legend_key("training", disc(TRAINING)), legend_key("true", disc(TRUE))]
+    training = [legend_key("training", disc(TRAINING))] if len(report.training) else []
+    keys = [*training, legend_key("true", disc(TRUE))]
     parts: list[str] = []
     for method in report.localizers() or [None]:
         named = [] if method is None else [legend_key(f"predicted: {method}", disc(PREDICTED))]
@@ -179,7 +177,8 @@ def _picture(name: str, small: Thumbnail | None) -> str:
 
 
 def _images(report: Report) -> str:
-    head = ["image", "sequence", f"nearest training pose, {report.unit}"]
+    nearest = [f"nearest training pose, {report.unit}"] if ORACLE in report.methods else []
+    head = ["image", "sequence", *nearest]
     for name in report.localizers():
         head += [f"{name}: position, {report.unit}", f"{name}: rotation, °"]
     rows = (_image(report, i) for i in range(len(report.images)))
@@ -190,7 +189,8 @@ def _images(report: Report) -> str:
 def _image(report: Report, index: int) -> str:
     name = report.images[index]
     folder = str(PurePosixPath(name).parent)
-    cells = [_number(float(report.methods[ORACLE].errors.position[index]), 3)]
+    oracle = report.methods.get(ORACLE)
+    cells = [] if oracle is None else [_number(float(oracle.errors.position[index]), 3)]
     for method in report.localizers():
         errors = report.methods[method].errors
         cells.append(_number(float(errors.position[index]), 3))

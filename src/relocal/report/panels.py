@@ -27,6 +27,7 @@ from relocal.report.figures import (
     drawing,
     errors_of,
     ground_axes,
+    known_poses,
     plot_curves,
     unit_of,
 )
@@ -165,7 +166,7 @@ def outside(report: Report, method: str) -> int:
 
 def _plane(report: Report, side: bool) -> Float[np.ndarray, "3 2"]:
     """The picture's two directions in the world: to the right, and ahead or up."""
-    return ground_axes(report.training)[:, [0, 2] if side else [0, 1]]
+    return ground_axes(known_poses(report))[:, [0, 2] if side else [0, 1]]
 
 
 def _fade(count: int) -> float:

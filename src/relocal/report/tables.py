@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from relocal.evaluation import Report
+from relocal.evaluation import ORACLE, Report
 from relocal.report.corruptions import (
     ABOUT,
     CORRUPTED,
@@ -16,12 +16,26 @@ from relocal.report.figures import CURVES, TOP_VIEW
 from relocal.report.lines import pose_to_json
 from relocal.report.making import trainings, unit_name
 
-LEGEND = (
+_BASELINES = (
     "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
     "image) and *retrieval* (the pose of the training image that looks most alike) need no "
-    "training. *÷ oracle*: medians over those of the oracle, position / rotation. *Failed*: photos "
-    "without an answer, which count as infinite errors: with one the mean is infinite (∞)."
+    "training. *÷ oracle*: medians over those of the oracle, position / rotation. "
 )
+_FAILED = (
+    "*Failed*: photos without an answer, which count as infinite errors: with one the mean is "
+    "infinite (∞)."
+)
+
+
+def legend(report: Report) -> str:
+    """What the main table's words mean, in Markdown."""
+    return (_BASELINES if ORACLE in report.methods else "") + _FAILED
+
+
+def training_text(report: Report) -> str:
+    """How many images were trained on, where that is known."""
+    known = f"Training split: {len(report.training)} images. " if len(report.training) else ""
+    return f"Regime: {report.regime}. {known}Positions in {unit_name(report)}."
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
@@ -75,12 +89,11 @@ def report_to_markdown(report: Report) -> str:
         [
             f"# {report.scene}: {len(report.images)} {report.split} images",
             "",
-            f"Regime: {report.regime}. Training split: {len(report.training)} images. "
-            f"Positions in {unit_name(report)}.",
+            training_text(report),
             "",
             table(report),
             "",
-            LEGEND,
+            legend(report),
             "",
             *remarks,
             *([""] if remarks else []),
@@ -129,18 +142,25 @@ def markdown_table(rows: list[list[str]]) -> str:
 def numbers(report: Report) -> list[list[str]]:
     """The main table as text: the names of its columns, then a row a method."""
     unit = report.unit
+    compared = ORACLE in report.methods
     recalls = [f"≤ {_length(position)} {unit}, {deg:g}°" for position, deg in report.thresholds]
-    head = ["method", f"median, {unit}", "median, °", "÷ oracle", f"mean, {unit}", "mean, °"]
-    rows = [[*head, *recalls, "failed", "ms"]]
+    head = ["method", f"median, {unit}", "median, °", *(["÷ oracle"] if compared else [])]
+    rows = [[*head, f"mean, {unit}", "mean, °", *recalls, "failed", "ms"]]
     for name, n in report.summary().items():
-        cells = [name, f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"]
-        cells.append(f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}")
-        means = f"{n['mean_position']:.3f}", f"{n['mean_rotation_deg']:.2f}"
+        cells = [name, length_text(n["median_position"]), f"{n['median_rotation_deg']:.2f}"]
+        if compared:
+            cells.append(f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}")
+        means = length_text(n["mean_position"]), f"{n['mean_rotation_deg']:.2f}"
         cells += ["∞" if mean == "inf" else mean for mean in means]
         cells += [f"{100 * share:.1f} %" for share in n["recall"]]
         time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
         rows.append([*cells, str(n["failures"]), time_ms])
     return rows
+
+
+def length_text(value: float) -> str:
+    """A length in the scene's unit; what is below a decimetre has a digit more."""
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
 
 
 def _line(cells: list[str]) -> str:
@@ -153,12 +173,14 @@ def _length(value: float) -> str:
 
 def plain_table(report: Report) -> str:
     """The main numbers for a terminal: a row a method."""
-    rows = [["method", f"median, {report.unit}", "median, °", "÷ oracle", "ms"]]
+    compared = ORACLE in report.methods
+    middle = ["÷ oracle"] if compared else []
+    rows = [["method", f"median, {report.unit}", "median, °", *middle, "ms"]]
     for name, n in report.summary().items():
         ratio = f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}"
         time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
-        numbers = f"{n['median_position']:.3f}", f"{n['median_rotation_deg']:.2f}"
-        rows.append([name, *numbers, ratio, time_ms])
+        medians = length_text(n["median_position"]), f"{n['median_rotation_deg']:.2f}"
+        rows.append([name, *medians, *([ratio] if compared else []), time_ms])
     about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
     return "\n".join([about, *aligned(rows), *report.remarks(), *corruption_lines(report)])
 

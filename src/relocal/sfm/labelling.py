@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from relocal.datasets.seven_scenes import read_label_file
+from relocal.datasets.pose_lines import read_label_file
 from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, save_scene

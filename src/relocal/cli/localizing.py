@@ -1,0 +1,169 @@
+"""The verbs for localizers: make a map, measure, and say where photos were taken."""
+
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from relocal.cli.cameras import camera_doubts, parse_camera
+from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
+from relocal.cli.verbs import Modules
+from relocal.errors import InputError
+from relocal.evaluation import Report, evaluate, evaluate_estimates
+from relocal.localizers import (
+    Localizer,
+    MapConfig,
+    build_map,
+    open_localizer,
+    open_localizers,
+    save_map,
+)
+from relocal.report import Format, estimate_line, plain_table, save_report
+from relocal.scene import load_scene
+from relocal.scene.files import check_new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """Make a map of a scene's training images, in which photos are localized by their features.
+
+    Example: relocal map scenes/heads --out maps/heads
+    """
+
+    scene: Positional[Path]
+    """The scene."""
+    out: Path
+    """The map to make."""
+    config: Annotated[MapConfig, arg(name="")] = field(default_factory=MapConfig)
+
+    def run(self) -> int:
+        """Makes the map and says how large it is."""
+        check_new(self.out)
+        with progress_bar() as report:
+            made = build_map(load_scene(self.scene), self.config, report)
+            save_map(made, self.out)
+        size = sum(file.stat().st_size for file in self.out.iterdir()) / 1e6
+        print(
+            f"{self.out}: {len(made)} points from {len(made.training_images)} training images, "
+            f"mean track {float(made.track.float().mean()):.1f} images, {size:.1f} MB. "
+            f"Next: relocal localize {shlex.quote(str(self.out))} PHOTO"
+        )
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a run or a map on a scene's test images, beside answers that need no training.
+
+    Or measure what other systems estimated: --labels and --estimates instead of RUN and SCENE.
+
+    Example: relocal evaluate runs/heads scenes/heads --out reports/heads --corruptions
+    """
+
+    run_folder: Annotated[Positional[Path | None], arg(metavar="RUN")] = None
+    """The run, or a map."""
+    scene: Positional[Path | None] = None
+    """The scene."""
+    out: Path
+    """The report to make."""
+    also: Annotated[tuple[Path, ...], arg(name="with")] = ()
+    """More runs and maps, measured on the same photos."""
+    localizer: str | None = None
+    """Ways to localize, with commas: regressor (each run), structure (each map), hybrid (the first
+    run says where to look in the first map), retrieval (the training images that look most alike).
+    By default what each folder is by itself."""
+    labels: Path | None = None
+    """True poses of all images that other systems were asked about, in metres: lines
+    name qw qx qy qz tx ty tz, cam_from_world."""
+    estimates: tuple[Path, ...] = ()
+    """Their estimates, a file each, in the same form, as hloc writes them."""
+    corruptions: bool = False
+    """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
+    each: forty photos more for each."""
+    photos: bool = False
+    """Show a few of the photos in report.html although nothing says that they may be shared: for
+    private use."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
+
+    def run(self) -> int:
+        """Evaluates, prints the table and says where the report is."""
+        check_new(self.out)
+        scene = None
+        if self.labels is not None or self.estimates:
+            result = self._estimates()
+        elif self.run_folder is None or self.scene is None:
+            raise InputError("RUN SCENE: give both, or --labels and --estimates.")
+        else:
+            scene = load_scene(self.scene)
+            kinds = () if self.localizer is None else self.localizer.split(",")
+            localizers = open_localizers([self.run_folder, *self.also], kinds, scene)
+            with progress_bar() as report:
+                result = evaluate(localizers, scene, corruptions=self.corruptions, progress=report)
+        print(plain_table(result), flush=True)
+        print(f"Report: {save_report(result, self.out, scene, photos=self.photos)}")
+        return 0
+
+    def _estimates(self) -> Report:
+        if self.labels is None or not self.estimates:
+            raise InputError("--labels and --estimates belong together; give both.")
+        if self.run_folder is not None or self.also or self.corruptions or self.photos:
+            raise InputError(
+                "--estimates: files of estimates go without RUN, SCENE, --with, --corruptions and "
+                "--photos."
+            )
+        return evaluate_estimates(self.labels, self.estimates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localize:
+    """Say where photos were taken, a line a photo.
+
+    Example: relocal localize runs/heads photo.jpg --format json
+    """
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run, or a map."""
+    photos: Positional[tuple[Path, ...]]
+    """The photos."""
+    format: Format = "text"
+    """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
+    camera: str | None = None
+    """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
+    them), scaled where a photo has another size; without it that of EXIF or the scene."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
+
+    def run(self) -> int:
+        """Localizes photo by photo; what cannot be read is reported and skipped."""
+        if not self.photos:
+            raise InputError("PHOTO: give at least one photo.")
+        camera = None if self.camera is None else parse_camera(self.camera)
+        localizer: Localizer = open_localizer(self.run_folder)
+        failed, assumed = 0, 0
+        for index, photo in enumerate(self.photos):
+            try:
+                estimate = localizer.localize(photo, camera)
+                if estimate is None:
+                    raise InputError(f"{photo}: cannot tell where it was taken.")
+                if camera is not None:
+                    doubts = (*camera_doubts(camera, photo), *estimate.warnings)
+                    estimate = replace(estimate, warnings=doubts)
+            except InputError as error:
+                failed += 1
+                warn(str(error))
+                continue
+            for warning in estimate.warnings if assumed == 0 else ():
+                warn(f"{photo}: {warning}")
+            assumed += bool(estimate.warnings)
+            # Flushed, so that a pipe gets each answer when it is known.
+            print(estimate_line(estimate, str(photo), index, self.format), flush=True)
+        if assumed > 1:
+            warn(f"the same holds for {counted(assumed - 1, 'more photo')}.")
+        if failed == len(self.photos):
+            return NOTHING_DONE
+        return SOME_FAILED if failed else 0

@@ -1,0 +1,76 @@
+"""Pose lines: ``name qw qx qy qz tx ty tz``, ``cam_from_world``, as hloc writes estimates.
+
+The pseudo ground truth of 7-Scenes (Brachmann et al. 2021) has a focal length behind each pose.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from relocal.errors import InputError
+from relocal.pose import Pose
+
+_POSE = 7  # numbers of a pose
+_NOT_UNIT = 1e-3  # of a quaternion's length; files have six digits
+
+
+def read_label_file(file: Path) -> dict[str, list[float]]:
+    """Reads ``name qw qx qy qz tx ty tz f`` lines, by image name without its suffix.
+
+    Raises:
+        InputError: If the file is missing or a line is not of that form.
+    """
+    return read_pose_lines(file, "--labels", focal=True)
+
+
+def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str, list[float]]:
+    """Reads pose lines, by image name without its suffix.
+
+    Args:
+        file: The file; empty lines and those that begin with ``#`` are passed over.
+        option: What gave it, for messages.
+        focal: Whether a focal length in pixels has to follow. Without it any numbers may: some
+            systems write how far off they think they are.
+
+    Raises:
+        InputError: If the file is missing or a line is not of that form.
+    """
+    if not file.is_file():
+        raise InputError(f"{option} {file}: there is no such file.")
+    rows: dict[str, list[float]] = {}
+    # A byte that is no text becomes a line that is no row, and is refused with its number.
+    lines = file.read_text("utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, *texts = line.split()
+        where = f"{option} {file}, line {number}"
+        try:
+            values = [float(text) for text in texts]
+        except ValueError as error:
+            raise InputError(f"{where}: {error}.") from error
+        fits = len(values) == _POSE + 1 if focal else len(values) >= _POSE
+        if not fits or not np.isfinite(values).all():
+            form = f"{_POSE + focal} finite numbers, qw qx qy qz tx ty tz{' f' if focal else ''}"
+            raise InputError(f"{where}: needs a name and {form}.")
+        if abs(np.linalg.norm(values[:4]) - 1) > _NOT_UNIT:
+            raise InputError(f"{where}: the quaternion is not unit.")
+        if focal and values[_POSE] <= 0:
+            raise InputError(f"{where}: the focal length is not positive.")
+        if stem_of(name) in rows:
+            raise InputError(f"{where}: {name} is listed already.")
+        rows[stem_of(name)] = values
+    return rows
+
+
+def poses_of_lines(rows: Collection[list[float]]) -> Pose:
+    """The poses of pose lines, ``world_from_cam``, batch (n,), float64."""
+    values = torch.tensor([row[:_POSE] for row in rows], dtype=torch.float64).reshape(-1, _POSE)
+    return Pose.from_colmap(values[:, :4], values[:, 4:])
+
+
+def stem_of(name: str) -> str:
+    """An image's name without its suffix, under which lists know it."""
+    return str(Path(name).with_suffix(""))

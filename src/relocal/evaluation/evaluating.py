@@ -1,0 +1,193 @@
+"""Evaluation: Localizer × Scene -> Report.
+
+Beside every localizer stand three answers that need no training, on the same images: the mean
+training pose, the oracle nearest training pose (which looks at the true pose, at no image), and
+image retrieval. A localizer that does not beat them has learned little of the place.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from relocal.errors import InputError
+from relocal.evaluation.report import BASELINES, MethodResult, Report
+from relocal.evaluation.untrained import Progress, baselines
+from relocal.localizers import FeatureMap, ImageIndex, Localizer, open_localizer
+from relocal.metrics import (
+    RECALL_THRESHOLDS_M,
+    RECALL_THRESHOLDS_PERCENT,
+    PoseErrors,
+    pose_errors,
+)
+from relocal.pose import Pose
+from relocal.scene import Scene, load_scene
+from relocal.scene.scene import some
+from relocal.training.run import Run, environment
+
+
+def evaluate(
+    localizers: Mapping[str, Localizer] | Path | str,
+    scene: Scene | Path | str,
+    *,
+    split: str = "test",
+    corruptions: bool = False,
+    progress: Progress = lambda done, total, text: None,
+) -> Report:
+    """Measures localizers on a split of a scene, photo by photo, as a user would ask them.
+
+    Args:
+        localizers: Localizers by the name that the report gives them, or the folder of a run or a
+            map.
+        scene: A scene with training images and the split, or its folder.
+        split: Which images are asked about.
+        corruptions: Ask about every photo under every entry of ``CORRUPTIONS`` and severity, too.
+        progress: Called with photos done, photos in all, and what is being done.
+
+    Raises:
+        InputError: If the scene has no such images, or a localizer was trained on some of them.
+    """
+    scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
+    if not isinstance(localizers, Mapping):
+        localizers = {Path(localizers).resolve().name: open_localizer(localizers)}
+    if taken := {*BASELINES} & localizers.keys():
+        raise InputError(f"{taken.pop()!r} is the name of a baseline; rename the run's folder.")
+    test, train = scene.indices(split), scene.indices("train")
+    for name, localizer in localizers.items():
+        _check_not_trained_on(name, localizer, scene, test)
+    truth, training = scene.poses[test], scene.poses[train]
+    methods = baselines(scene, test, train, progress)
+    for name, localizer in localizers.items():
+        methods[name] = _ask(name, localizer, scene, test, progress)
+    return Report(
+        scene=scene.name,
+        unit=scene.unit,
+        split=split,
+        regime=regime_of(scene),
+        images=tuple(scene.images[i] for i in test.tolist()),
+        truth=truth,
+        training=training,
+        methods=methods,
+        thresholds=_thresholds(scene),
+        extent=scene.extent(),
+        corruptions=_under_corruptions(localizers, scene, test, progress) if corruptions else {},
+        made_by={
+            **environment(),
+            "runs": {name: _about(localizer) for name, localizer in localizers.items()},
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "provenance": dict(scene.provenance),
+        },
+    )
+
+
+def regime_of(scene: Scene) -> str:
+    """How far the test images are from the training images, by the rule of the split."""
+    rule = str(scene.provenance.get("split", "official"))
+    if rule.startswith("blocks:"):
+        return "interpolation (blocks of the same recording)"
+    if rule.startswith("last:"):
+        return "extrapolation (the end of the same recording)"
+    if rule.split(" ")[0] in ("official", "sequence"):
+        return "another recording"
+    return f"as {rule} says"
+
+
+def _ask(
+    name: str, localizer: Localizer, scene: Scene, test: Int[Tensor, " n"], progress: Progress
+) -> MethodResult:
+    estimates: list[Pose | None] = []
+    times: list[float] = []
+    others = Counter[str]()
+    for done, index in enumerate(test.tolist(), start=1):
+        estimate = localizer.localize(scene.path(index), scene.camera(index))
+        estimates.append(None if estimate is None else estimate.pose)
+        if estimate is not None:
+            times.append(estimate.time_ms)
+            others.update([estimate.method] if estimate.method != localizer.method else [])
+        progress(done, len(test), name)
+    errors = pose_errors(estimates, scene.poses[test])
+    # The first photo warms the machine up.
+    typical = float(torch.tensor(times[1:] or times).median()) if times else None
+    return MethodResult(estimates, errors, typical, dict(others))
+
+
+def _under_corruptions(
+    localizers: Mapping[str, Localizer],
+    scene: Scene,
+    test: Int[Tensor, " n"],
+    progress: Progress,
+) -> dict[str, dict[str, tuple[PoseErrors, ...]]]:
+    """Errors by localizer, kind and severity; all localizers see the same corrupted photo."""
+    found: dict[str, dict[str, tuple[PoseErrors, ...]]] = {name: {} for name in localizers}
+    if not localizers:
+        return {}
+    total, done = len(CORRUPTIONS) * SEVERITIES * len(test), 0
+    for kind in CORRUPTIONS:
+        for severity in range(1, SEVERITIES + 1):
+            poses: dict[str, list[Pose | None]] = {name: [] for name in localizers}
+            for index in test.tolist():
+                photo = corrupt(scene.path(index), kind, severity, scene.images[index])
+                for name, localizer in localizers.items():
+                    estimate = localizer.localize(photo, scene.camera(index))
+                    poses[name].append(None if estimate is None else estimate.pose)
+                done += 1
+                progress(done, total, f"{kind}, severity {severity}")
+            for name, estimates in poses.items():
+                errors = pose_errors(estimates, scene.poses[test])
+                found[name][kind] = (*found[name].get(kind, ()), errors)
+    return found
+
+
+def _check_not_trained_on(
+    name: str, localizer: Localizer, scene: Scene, test: Int[Tensor, " n"]
+) -> None:
+    for source in sources_of(localizer):
+        if source.scene != scene.name:
+            raise InputError(
+                f"{name} was made of the scene {source.scene!r}, this is {scene.name!r}: its poses "
+                "would be in another world."
+            )
+        if scene.unit != source.unit or not scene.has_anchors(source.anchors):
+            raise InputError(
+                f"{name} was made of other poses of {scene.name!r} (another ground truth, unit or "
+                "import); two ground truths of one place differ and are never mixed."
+            )
+        seen = sorted(set(source.training_images) & {scene.images[i] for i in test.tolist()})
+        if seen:
+            raise InputError(
+                f"{name} was made of {len(seen)} of the images to test: {some(seen)}. Use the "
+                "split that it was made with."
+            )
+
+
+def sources_of(localizer: Localizer) -> list[Run | FeatureMap | ImageIndex]:
+    """The run, the map and the images that a localizer has learned from, where it has."""
+    parts = (getattr(localizer, part, None) for part in ("run", "map", "index"))
+    return [part for part in parts if part is not None]
+
+
+def _about(localizer: Localizer) -> dict[str, Any]:
+    """The options and the size of what a localizer has learned from."""
+    about: dict[str, Any] = {}
+    for source in sources_of(localizer):
+        about["training_images"] = len(source.training_images)
+        if isinstance(source, FeatureMap):
+            about |= {"map": asdict(source.config), "map_points": len(source)}
+        elif isinstance(source, Run):
+            about["train"] = source.config.without_paths().to_json()
+            about["training_seconds"] = source.training_seconds()
+    return about
+
+
+def _thresholds(scene: Scene) -> tuple[tuple[float, float], ...]:
+    if scene.unit == "m":
+        return RECALL_THRESHOLDS_M
+    extent = scene.extent()
+    return tuple((percent / 100 * extent, deg) for percent, deg in RECALL_THRESHOLDS_PERCENT)

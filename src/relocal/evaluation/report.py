@@ -1,0 +1,107 @@
+"""Report: what an evaluation found, and the numbers that are made of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from relocal.metrics import PoseErrors, failures, mean, median, recall
+from relocal.pose import Pose
+
+ORACLE, MEAN, RETRIEVAL = "oracle nearest", "mean pose", "retrieval"
+BASELINES = (MEAN, ORACLE, RETRIEVAL)
+_MEDIANS = {"position": "median_position", "rotation": "median_rotation_deg"}
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method's answers on the test images."""
+
+    estimates: Sequence[Pose | None]
+    errors: PoseErrors
+    time_ms: float | None = None
+    """Median time from a photo's file to its pose; None for baselines."""
+    other_methods: Mapping[str, int] = field(default_factory=dict)
+    """How many answers are those of methods that the localizer fell back to, by their names."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found, with all that is needed to judge it."""
+
+    scene: str
+    unit: str
+    split: str
+    regime: str
+    """Interpolation, extrapolation or another recording: how far test is from training."""
+    images: tuple[str, ...]
+    truth: Pose
+    training: Pose
+    methods: Mapping[str, MethodResult]
+    thresholds: tuple[tuple[float, float], ...]
+    """Recall thresholds: position in the scene's unit, and degrees."""
+    extent: float
+    """Diagonal of the box around the scene's camera centres."""
+    corruptions: Mapping[str, Mapping[str, tuple[PoseErrors, ...]]] = field(default_factory=dict)
+    """By localizer and kind of corruption, the errors at each severity; empty if none was asked."""
+    notes: tuple[str, ...] = ()
+    """What else a reader must not miss."""
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Each method's numbers."""
+        return {name: self._summary(result) for name, result in self.methods.items()}
+
+    def _summary(self, result: MethodResult) -> dict[str, Any]:
+        errors = result.errors
+        middle = median(errors.position), median(errors.rotation_deg)
+        oracle = self.methods[ORACLE].errors if ORACLE in self.methods else None
+        apart = (math.nan, math.nan)
+        if oracle is not None:
+            apart = median(oracle.position), median(oracle.rotation_deg)
+        return {
+            "median_position": middle[0],
+            "median_rotation_deg": middle[1],
+            "mean_position": mean(errors.position),
+            "mean_rotation_deg": mean(errors.rotation_deg),
+            "position_to_oracle": _ratio(middle[0], apart[0]),
+            "rotation_to_oracle": _ratio(middle[1], apart[1]),
+            "recall": [recall(errors, *threshold) for threshold in self.thresholds],
+            "failures": failures(errors),
+            "time_ms": result.time_ms,
+            "other_methods": dict(result.other_methods),
+        }
+
+    def localizers(self) -> list[str]:
+        """Names of the methods that are no baselines."""
+        return [name for name in self.methods if name not in BASELINES]
+
+    def remarks(self) -> list[str]:
+        """What a reader must not miss."""
+        numbers = self.summary()
+        found: list[str] = []
+        for name in self.localizers():
+            # The weakest first: a localizer that loses to the mean pose has learned nothing.
+            for baseline in (b for b in (MEAN, RETRIEVAL, ORACLE) if b in numbers):
+                worse = [
+                    what
+                    for what, key in _MEDIANS.items()
+                    if not numbers[name][key] < numbers[baseline][key]
+                ]
+                if worse:
+                    found.append(f"{name} does not beat {baseline} in {' and '.join(worse)}.")
+            if numbers[name]["failures"]:
+                found.append(
+                    f"{name} gave no answer for {numbers[name]['failures']} of {len(self.images)} "
+                    "images; they count as infinite errors."
+                )
+            found += [
+                f"{count} of the {len(self.images)} answers of {name} are those of {other}, which "
+                "it fell back to."
+                for other, count in self.methods[name].other_methods.items()
+            ]
+        return [*found, *self.notes]
+
+
+def _ratio(value: float, reference: float) -> float:
+    return value / reference if reference > 0 else math.nan

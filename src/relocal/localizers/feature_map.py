@@ -1,0 +1,319 @@
+"""FeatureMap: points of a place with the descriptors by which photos find them, and its folder.
+
+``map.json`` (what it is made of, and how), ``map.safetensors`` (points, descriptors, visual words,
+who sees what).
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int8, UInt8
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.features import Keypoints, extractor, grey, restored
+from relocal.images import Source, decode, fit_camera, resize, upright_size
+from relocal.pose import Pose
+from relocal.scene import Scene
+from relocal.sfm.database import numbered
+from relocal.sfm.pairs import TriangulateConfig, pose_pairs
+from relocal.sfm.tracks import Tracks, match_known_poses, tracks_from_poses
+
+Progress = Callable[[int, int, str], None]
+
+POINTS_A_WORD = 64
+_TRAINED_ON = 100_000  # descriptors that the visual words are made of, at most
+_ROUNDS = 10
+_EPIPOLAR_PX = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """How a map is made of training images and their poses."""
+
+    features: str = "sift"
+    """Kind of local features: sift, xfeat."""
+    limit: int = 2048
+    """Most features an image."""
+    scale: float = 1.0
+    """Size at which photos are looked at, as a share of that of the scene's photos."""
+    neighbours: int = 24
+    """Images that each image is matched with."""
+    turn_deg: float = 60.0
+    """Images whose look directions differ by more are not matched."""
+    ratio: float = 0.9
+    """A match must be this much nearer than the second nearest."""
+    error_px: float = 2.0
+    """Largest reprojection error of an observation that is kept."""
+    dimensions: int = 64
+    """Numbers that are kept of a descriptor: its principal directions in the map."""
+
+    def __post_init__(self) -> None:
+        extractor(self.features)
+        if self.limit < 100:
+            raise InputError(f"--limit: must be at least 100, not {self.limit}.")
+        if not 0.1 <= self.scale <= 2:
+            raise InputError(f"--scale: must be in [0.1, 2], not {self.scale}.")
+        if self.dimensions < 8:
+            raise InputError(f"--dimensions: must be at least 8, not {self.dimensions}.")
+        if not 0 < self.ratio <= 1:
+            raise InputError(f"--ratio: must be in (0, 1], not {self.ratio}.")
+        self.triangulation()  # checks the others
+
+    def triangulation(self) -> TriangulateConfig:
+        """The same options in the words of ``triangulate``."""
+        return TriangulateConfig(
+            neighbours=self.neighbours,
+            turn_deg=self.turn_deg,
+            features=self.limit,
+            error_px=self.error_px,
+        )
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Points of a place, sorted by visual word, with their descriptors."""
+
+    config: MapConfig
+    scene: str
+    """Name of the scene."""
+    unit: str
+    """Unit of its positions."""
+    photo_camera: Camera
+    """The camera of the scene's photos, taken for a photo whose own is not known."""
+    training_images: tuple[str, ...]
+    """Names of the images that it was made of."""
+    anchors: Mapping[str, Sequence[float]]
+    """Poses of some of them, as ``Scene.anchors`` gives: another ground truth has others."""
+    poses: Pose
+    """Of the training images, (M,), float32."""
+    xyz: Float[Tensor, "P 3"]
+    """Positions in the world."""
+    rgb: UInt8[Tensor, "P 3"]
+    """Colours."""
+    descriptors: Int8[Tensor, "P d"]
+    """Mean descriptors of the points, in steps."""
+    words: Int8[Tensor, "W d"]
+    """Visual words, in steps."""
+    word_size: Int[Tensor, " W"]
+    """How many points belong to each word: the first ones to the first."""
+    basis: Float[Tensor, "D d"]
+    """Principal directions of the features' descriptors: what points and words are written in."""
+    track: Int[Tensor, " P"]
+    """How many images see each point."""
+    seen_by: Int[Tensor, " n"]
+    """The images that see the first point, then those that see the second, ..."""
+
+    def __len__(self) -> int:
+        """How many points there are."""
+        return len(self.xyz)
+
+    def describe(self, keypoints: Keypoints) -> Float[Tensor, "n d"]:
+        """Descriptors of a photo's features as those of the points are, of length one."""
+        return normalize(restored(keypoints.descriptors) @ self.basis, dim=1)
+
+    @cached_property
+    def unit_descriptors(self) -> Float[Tensor, "P d"]:
+        """Descriptors of length one."""
+        return normalize(self.descriptors.float(), dim=1)
+
+    @cached_property
+    def unit_words(self) -> Float[Tensor, "W d"]:
+        """Visual words of length one."""
+        return normalize(self.words.float(), dim=1)
+
+    @cached_property
+    def word_end(self) -> Int[Tensor, " W"]:
+        """Where the points of each word end."""
+        return self.word_size.long().cumsum(0)
+
+    @cached_property
+    def point_of(self) -> Int[Tensor, " n"]:
+        """For each entry of ``seen_by``, the point."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.track.long())
+
+    @cached_property
+    def points_of_image(self) -> list[Int[Tensor, " k"]]:
+        """The points that each training image sees."""
+        order = torch.argsort(self.seen_by.long(), stable=True)
+        counts = torch.bincount(self.seen_by.long(), minlength=len(self.training_images))
+        return list(self.point_of[order].split(counts.tolist()))
+
+    @cached_property
+    def towards(self) -> Float[Tensor, "P 3"]:
+        """Unit vectors from each point to the middle of the cameras that see it."""
+        rays = self.poses.position.float()[self.seen_by.long()] - self.xyz[self.point_of]
+        unit = normalize(rays, dim=1)
+        mean = torch.zeros_like(self.xyz).index_add(0, self.point_of, unit)
+        return normalize(mean, dim=1)
+
+
+def extract(
+    source: Source, camera: Camera, config: MapConfig, photo_camera: Camera
+) -> tuple[Camera, Keypoints]:
+    """The features of a photo, in its own pixels.
+
+    Args:
+        source: A file, or the bytes of one.
+        camera: Its camera, at any resolution.
+        config: Kind and number of features.
+        photo_camera: That of the scene's photos: a photo with a longer focal length is looked at in
+            a size in which it shows things as large as these do.
+
+    Returns:
+        The camera at the photo's resolution, and the features.
+
+    Raises:
+        InputError: If the photo cannot be read or does not fit the camera.
+    """
+    width, height = upright_size(source)
+    camera = fit_camera(
+        camera, width, height, "photo" if isinstance(source, bytes) else str(source)
+    )
+    scale = config.scale * min(1.0, float((photo_camera.focal / camera.focal).min()))
+    size = round(width * scale), round(height * scale)
+    image = decode(source, size)
+    if (image.shape[2], image.shape[1]) != size:
+        image = resize(image, *size)
+    found = extractor(config.features)(grey(image), config.limit)
+    return camera, found.scaled(width / size[0], height / size[1])
+
+
+def build_map(
+    scene: Scene,
+    config: MapConfig | None = None,
+    progress: Progress = lambda done, total, text: None,
+) -> FeatureMap:
+    """Makes a map of a scene's training images, with their poses as they are.
+
+    Args:
+        scene: A scene with a ``train`` split.
+        config: Every option.
+        progress: Called with steps done, steps in all, and what is being done.
+
+    Raises:
+        InputError: If there are too few training images, or nothing matches.
+    """
+    config = config or MapConfig()
+    train = scene.indices("train")
+    if len(train) < 3:
+        raise InputError(f"{scene.name}: a map needs 3 training images or more.")
+    pairs = pose_pairs(scene.poses[train], config.triangulation())
+    keypoints = _keypoints(scene, train.tolist(), config, progress)
+    work = scene.cache_folder() / "map"
+    work.mkdir(parents=True, exist_ok=True)
+    part = _numbered(scene, train, work)
+    matches = match_known_poses(
+        part, keypoints, pairs, ratio=config.ratio, error_px=_EPIPOLAR_PX, progress=progress
+    )
+    progress(0, 1, "triangulating")
+    tracks = tracks_from_poses(part, keypoints, matches, config.error_px, work)
+    if not len(tracks.xyz):
+        raise InputError(
+            f"{scene.name}: no map point could be triangulated; are its poses and cameras right, "
+            "and do its photos show texture?"
+        )
+    return _sorted_by_word(scene, train, config, tracks, keypoints)
+
+
+def _numbered(scene: Scene, train: Int[Tensor, " n"], work: Path) -> Scene:
+    part = replace(
+        scene,
+        images=tuple(scene.images[i] for i in train.tolist()),
+        camera_index=scene.camera_index[train],
+        poses=scene.poses[train],
+        splits={},
+        points=None,
+    )
+    return numbered(part, torch.arange(len(train)), work)
+
+
+def _keypoints(
+    scene: Scene, rows: list[int], config: MapConfig, progress: Progress
+) -> list[Keypoints]:
+    usual = scene.usual_camera(torch.tensor(rows))
+
+    def one(i: int) -> Keypoints:
+        return extract(scene.path(i), scene.camera(i), config, usual)[1]
+
+    found: list[Keypoints] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for done, keypoints in enumerate(pool.map(one, rows), start=1):
+            found.append(keypoints)
+            progress(done, len(rows), "finding features")
+    return found
+
+
+def _sorted_by_word(
+    scene: Scene,
+    train: Int[Tensor, " n"],
+    config: MapConfig,
+    tracks: Tracks,
+    keypoints: Sequence[Keypoints],
+) -> FeatureMap:
+    point = torch.from_numpy(tracks.point)
+    start = torch.tensor([0, *(len(k) for k in keypoints)]).cumsum(0)
+    seen = torch.cat([k.descriptors for k in keypoints])
+    seen = restored(seen[start[torch.from_numpy(tracks.image)] + torch.from_numpy(tracks.keypoint)])
+    count = len(tracks.xyz)
+    mean = torch.zeros(count, seen.shape[1]).index_add(0, point, seen)
+    basis = principal_directions(mean, config.dimensions)
+    mean = normalize(mean @ basis, dim=1)
+    words = visual_words(mean)
+    word = (mean @ words.T).argmax(1)
+    order = word.argsort(stable=True)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(count)
+    by_point = place[point].argsort(stable=True)
+    return FeatureMap(
+        config=config,
+        scene=scene.name,
+        unit=scene.unit,
+        photo_camera=scene.usual_camera(train),
+        training_images=tuple(scene.images[i] for i in train.tolist()),
+        anchors=scene.anchors([scene.images[i] for i in train.tolist()]),
+        poses=scene.poses[train].to(torch.float32),
+        xyz=torch.from_numpy(tracks.xyz)[order].float(),
+        rgb=torch.from_numpy(tracks.rgb)[order].to(torch.uint8),
+        descriptors=signed_steps(mean[order]),
+        words=signed_steps(words),
+        basis=basis,
+        word_size=torch.bincount(word, minlength=len(words)).to(torch.int32),
+        track=torch.bincount(place[point], minlength=count).to(torch.int16),
+        seen_by=torch.from_numpy(tracks.image)[by_point].to(torch.int32),
+    )
+
+
+def principal_directions(descriptors: Float[Tensor, "P D"], count: int) -> Float[Tensor, "D d"]:
+    """The directions that keep most of descriptors, so that products between them stay."""
+    values, directions = torch.linalg.eigh(descriptors.T @ descriptors)
+    return directions[:, values.argsort(descending=True)[:count]].contiguous()
+
+
+def signed_steps(values: Float[Tensor, "P d"]) -> Int8[Tensor, "P d"]:
+    """Each row in 255 steps of its largest value; only its direction counts."""
+    largest = values.abs().amax(1, keepdim=True).clamp(min=1e-9)
+    return (127 * values / largest).round().to(torch.int8)
+
+
+def visual_words(descriptors: Float[Tensor, "P D"]) -> Float[Tensor, "W D"]:
+    """Words of a visual vocabulary: k-means on descriptors, one word for every 64 points."""
+    import cv2
+
+    count = max(1, len(descriptors) // POINTS_A_WORD)
+    step = max(1, len(descriptors) // _TRAINED_ON)
+    cv2.setRNGSeed(0)
+    criteria = (cv2.TERM_CRITERIA_MAX_ITER, _ROUNDS, 0.0)
+    sample = np.ascontiguousarray(descriptors[::step].numpy())
+    _, _, centres = cv2.kmeans(
+        sample, count, np.empty(0, np.int32), criteria, 1, cv2.KMEANS_RANDOM_CENTERS
+    )
+    return normalize(torch.from_numpy(centres), dim=1)

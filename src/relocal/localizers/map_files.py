@@ -1,0 +1,116 @@
+"""A map on disk: ``map.json`` says what it is made of, ``map.safetensors`` holds its arrays."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relocal.camera import Camera
+from relocal.errors import InputError, unknown
+from relocal.localizers.feature_map import FeatureMap, MapConfig
+from relocal.pose import Pose
+from relocal.scene.files import new_folder, read_json, write_json
+from relocal.scene.scene import UNITS
+from relocal.training.run import environment, read_tensors, write_tensors
+
+JSON, TENSORS = "map.json", "map.safetensors"
+# By name, the type and the number of axes that a file must have.
+_ARRAYS: dict[str, tuple[torch.dtype, int]] = {
+    "xyz": (torch.float32, 2),
+    "rgb": (torch.uint8, 2),
+    "descriptors": (torch.int8, 2),
+    "words": (torch.int8, 2),
+    "basis": (torch.float32, 2),
+    "word_size": (torch.int32, 1),
+    "track": (torch.int16, 1),
+    "seen_by": (torch.int16, 1),
+}
+
+
+def save_map(map: FeatureMap, out: Path | str) -> Path:
+    """Writes a map into a new folder.
+
+    Raises:
+        InputError: If ``out`` exists.
+    """
+    out = Path(out)
+    poses = torch.cat([map.poses.position, map.poses.quaternion], dim=1)
+    with new_folder(out) as folder:
+        write_json(
+            folder / JSON,
+            {
+                "format": 1,
+                "scene": map.scene,
+                "unit": map.unit,
+                "photo_camera": map.photo_camera.to_json(),
+                "map": asdict(map.config),
+                "training_images": list(map.training_images),
+                "anchors": {name: list(pose) for name, pose in map.anchors.items()},
+                "made_by": environment(),
+            },
+        )
+        arrays = {name: getattr(map, name).to(kind) for name, (kind, _) in _ARRAYS.items()}
+        write_tensors(folder / TENSORS, {**arrays, "poses": poses.to(torch.float32)})
+    return out
+
+
+def load_map(folder: Path | str) -> FeatureMap:
+    """Opens a map.
+
+    Raises:
+        InputError: If the folder is no map, or a part of it is missing or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / JSON).is_file():
+        raise InputError(f"{folder}: this is no map (it has no {JSON}); make one with map.")
+    about = read_json(folder / JSON)
+    arrays = read_tensors(folder / TENSORS)
+    try:
+        if about["unit"] not in UNITS:
+            raise unknown("unit", str(about["unit"]), UNITS)
+        poses = arrays.pop("poses")
+        map = FeatureMap(
+            config=MapConfig(**about["map"]),
+            scene=about["scene"],
+            unit=about["unit"],
+            photo_camera=Camera.from_json(about["photo_camera"]).checked("photo_camera"),
+            training_images=tuple(about["training_images"]),
+            anchors={str(k): [float(v) for v in p] for k, p in about["anchors"].items()},
+            poses=Pose(poses[:, :3], poses[:, 3:]),
+            **{name: arrays[name] for name in _ARRAYS},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, InputError) as error:
+        reason = str(error) if isinstance(error, InputError) else repr(error)
+        raise InputError(f"{folder / JSON}: is not what a map has ({reason}).") from error
+    if fault := _fault(map, arrays):
+        raise InputError(f"{folder / TENSORS}: does not fit its {JSON}: {fault}.")
+    return map
+
+
+def _fault(map: FeatureMap, arrays: Mapping[str, Tensor]) -> str:
+    """What is wrong with the arrays of a map; nothing where they fit together."""
+    for name, (kind, axes) in _ARRAYS.items():
+        if arrays[name].dtype != kind or arrays[name].dim() != axes:
+            return f"{name} is {arrays[name].dtype} with {arrays[name].dim()} axes"
+    points, images = len(map.xyz), len(map.training_images)
+    lengths: dict[str, tuple[Any, Any]] = {
+        "points": (len(map.descriptors), points),
+        "colours": (tuple(map.rgb.shape), (points, 3)),
+        "positions": (tuple(map.xyz.shape), (points, 3)),
+        "poses": (map.poses.shape, (images,)),
+        "tracks": (len(map.track), points),
+        "words": (int(map.word_size.sum()), points),
+        "word sizes": (len(map.word_size), len(map.words)),
+        "words' descriptors": (map.words.shape[1], map.descriptors.shape[1]),
+        "the basis": (map.basis.shape[1], map.descriptors.shape[1]),
+        "observations": (int(map.track.sum()), len(map.seen_by)),
+    }
+    for name, (found, wanted) in lengths.items():
+        if found != wanted:
+            return f"{name}: {found} instead of {wanted}"
+    if points and not 0 <= int(map.seen_by.min()) <= int(map.seen_by.max()) < images:
+        return "it names images that do not exist"
+    return "" if bool(torch.isfinite(map.xyz).all()) else "positions are not finite"

@@ -1,0 +1,183 @@
+"""Matches between the features of a photo and the points of a map."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from relocal.camera import Camera
+from relocal.features import Keypoints
+from relocal.localizers.feature_map import FeatureMap
+from relocal.pose import Pose
+
+Matches = Int[Tensor, "_ 2"]
+"""Rows of keypoints and of map points."""
+
+ENOUGH = 100  # matches at which the search in the vocabulary ends
+_CHUNK = 256
+_WORDS = 2  # nearest words in which a feature is looked for
+_IMAGES = 8  # training images whose points are looked for when their neighbours were found
+_BEHIND = 0.5  # cosine between a ray and the middle of those that a point was seen along
+
+
+def search(map: FeatureMap, keypoints: Keypoints, ratio: float, enough: int = ENOUGH) -> Matches:
+    """Prioritized search, in the spirit of Active Search (Sattler, Leibe & Kobbelt 2017).
+
+    Features are looked for among the points of their visual words, those of the smallest words
+    first, until enough are found. Then the other way round: what the training images see that see
+    most of these points is looked for among all features of the photo.
+
+    Args:
+        map: The map.
+        keypoints: Those of the photo.
+        ratio: A match must be this much nearer than the second nearest point.
+        enough: How many matches of the first kind are enough.
+    """
+    descriptors = map.describe(keypoints)
+    first = _in_words(map, descriptors, ratio, enough)
+    if not len(first):
+        return first
+    points = _seen_together(map, first[:, 1])
+    second = mutual(descriptors, map.unit_descriptors[points], ratio)
+    second = torch.stack([second[:, 0], points[second[:, 1]]], dim=1)
+    return _one_each(torch.cat([second, first]))
+
+
+def _in_words(
+    map: FeatureMap, descriptors: Float[Tensor, "n D"], ratio: float, enough: int
+) -> Matches:
+    """Features matched within their visual words, the cheapest first."""
+    words = (descriptors @ map.unit_words.T).topk(min(_WORDS, len(map.words)), dim=1).indices
+    cost = map.word_size[words].sum(1)
+    found: list[Matches] = []
+    total = 0
+    for chunk in cost.argsort().split(_CHUNK):
+        found.append(_in_their_words(map, descriptors, words, chunk, ratio))
+        total += len(found[-1])
+        if total >= enough:
+            break
+    return torch.cat(found) if found else torch.zeros(0, 2, dtype=torch.long)
+
+
+def _in_their_words(
+    map: FeatureMap,
+    descriptors: Float[Tensor, "n D"],
+    words: Int[Tensor, "n k"],
+    chunk: Int[Tensor, " c"],
+    ratio: float,
+) -> Matches:
+    best = torch.full((len(descriptors), 2), -1.0)
+    point = torch.zeros(len(descriptors), dtype=torch.long)
+    rows = chunk.repeat_interleave(words.shape[1])
+    word = words[chunk].flatten()
+    order = word.argsort()
+    values, counts = word[order].unique_consecutive(return_counts=True)
+    for w, members in zip(values.tolist(), rows[order].split(counts.tolist()), strict=True):
+        end = int(map.word_end[w])
+        start = end - int(map.word_size[w])
+        if start == end:
+            continue
+        alike = descriptors[members] @ map.unit_descriptors[start:end].T
+        top = alike.topk(min(2, end - start), dim=1)
+        point[members] = torch.where(
+            top.values[:, 0] > best[members, 0], start + top.indices[:, 0], point[members]
+        )
+        best[members] = torch.cat([best[members], top.values], 1).topk(2, dim=1).values
+    kept = chunk[_clear(best[chunk], ratio)]
+    return torch.stack([kept, point[kept]], dim=1)
+
+
+def _clear(best: Float[Tensor, "n 2"], ratio: float) -> Bool[Tensor, " n"]:
+    """Lowe's ratio test on the cosines of the nearest and second nearest."""
+    near, second = (2 - 2 * best).clamp(min=0).unbind(1)
+    return near < ratio**2 * second
+
+
+def _seen_together(map: FeatureMap, points: Int[Tensor, " m"]) -> Int[Tensor, " k"]:
+    """What the training images see that see most of some points."""
+    mine = torch.isin(map.point_of, points)
+    votes = torch.bincount(map.seen_by[mine].long(), minlength=len(map.training_images))
+    images = votes.topk(min(_IMAGES, len(votes))).indices.tolist()
+    return torch.cat([map.points_of_image[i] for i in images if votes[i] > 0]).unique()
+
+
+def mutual(
+    descriptors: Float[Tensor, "n D"],
+    points: Float[Tensor, "k D"],
+    ratio: float,
+    allowed: Bool[Tensor, "n k"] | None = None,
+) -> Matches:
+    """Features and points that are each other's nearest.
+
+    Args:
+        descriptors: Of features, of length one.
+        points: Of points, of length one.
+        ratio: A match must be this much nearer than the second nearest point.
+        allowed: Pairs that may match; by default all.
+    """
+    if len(points) < 2 or len(descriptors) < 2:
+        return torch.zeros(0, 2, dtype=torch.long)
+    alike = descriptors @ points.T
+    if allowed is not None:
+        alike = alike.masked_fill(~allowed, -1.0)
+    best = alike.topk(2, dim=1)
+    forth, back = best.indices[:, 0], alike.argmax(0)
+    rows = torch.arange(len(descriptors))
+    kept = (back[forth] == rows) & _clear(best.values, ratio) & (best.values[:, 0] > 0)
+    return torch.stack([rows[kept], forth[kept]], dim=1)
+
+
+def _one_each(matches: Matches) -> Matches:
+    """Of matches of one feature, or of one point, the first."""
+    for column in (0, 1):
+        values, inverse = matches[:, column].unique(return_inverse=True)
+        first = torch.full((len(values),), len(matches)).scatter_reduce(
+            0, inverse, torch.arange(len(matches)), "amin"
+        )
+        matches = matches[first.sort().values]
+    return matches
+
+
+def expected(
+    map: FeatureMap, pose: Pose, camera: Camera, margin_px: float
+) -> tuple[Int[Tensor, " k"], Float[Tensor, "k 2"]]:
+    """Points that a camera at a pose should see, and where.
+
+    Args:
+        map: The map.
+        pose: ``world_from_cam``, batch shape ().
+        camera: The camera.
+        margin_px: How far outside the image a point may be.
+    """
+    towards = torch.nn.functional.normalize(pose.position.float() - map.xyz, dim=1)
+    faced = (towards * map.towards).sum(1) > _BEHIND
+    local = pose.inverse().apply(map.xyz.double())
+    rows = (faced & (local[:, 2] > 0)).nonzero()[:, 0]
+    pixels, _ = camera.project(local[rows])
+    size = pixels.new_tensor([camera.width, camera.height])
+    inside = ((pixels > -margin_px) & (pixels < size + margin_px)).all(1)
+    return rows[inside], pixels[inside].float()
+
+
+def match_near(
+    map: FeatureMap,
+    keypoints: Keypoints,
+    pose: Pose,
+    camera: Camera,
+    radius_px: float,
+    ratio: float,
+) -> Matches:
+    """Matches of features with the points that a pose puts near them.
+
+    Args:
+        map: The map.
+        keypoints: Those of the photo.
+        pose: Where the camera about is, ``world_from_cam``, batch shape ().
+        camera: The camera.
+        radius_px: How far from where the pose puts it a point may be seen.
+        ratio: A match must be this much nearer than the second nearest point in reach.
+    """
+    points, pixels = expected(map, pose, camera, radius_px)
+    near = torch.cdist(keypoints.xy, pixels) < radius_px
+    descriptors = map.describe(keypoints)
+    found = mutual(descriptors, map.unit_descriptors[points], ratio, near)
+    return torch.stack([found[:, 0], points[found[:, 1]]], dim=1)

@@ -1,0 +1,144 @@
+"""Structure: features of the photo are found in a map, and the pose follows from them (PnP)."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from relocal.camera import Camera
+from relocal.features import Keypoints
+from relocal.images import Source, camera_of_photo
+from relocal.localizers.feature_map import FeatureMap, extract
+from relocal.localizers.map_files import load_map
+from relocal.localizers.matching import Matches, match_near, search
+from relocal.pose import Pose
+from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
+from relocal.types import Estimate
+
+RATIO = 0.8
+NEAR_RATIO = 0.9
+RANSAC_PX, NEAR_PX = 8.0, (10.0, 4.0)
+LEAST_INLIERS = 12
+_ENOUGH_TO_DOUBT, _OFF_FOCAL = 50, 0.03
+
+
+class Structure:
+    """Localizes photos in a map of features.
+
+    Args:
+        map: The map, or its folder.
+
+    Raises:
+        InputError: If the map cannot be opened.
+    """
+
+    method = "structure"
+
+    def __init__(self, map: FeatureMap | Path | str) -> None:
+        self.map = map if isinstance(map, FeatureMap) else load_map(map)
+
+    def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate | None:
+        """Says where a photo was taken, or None when too few of its features are found.
+
+        Args:
+            image: A file, or the bytes of one.
+            camera: Its camera. Without it the focal length comes from EXIF, and failing that from
+                the scene, with a warning in the estimate.
+
+        Raises:
+            InputError: If the photo cannot be read or does not fit the camera.
+        """
+        start = time.perf_counter()
+        source = Path(image) if isinstance(image, str) else image
+        warnings: list[str] = []
+        if camera is None:
+            camera, warning = camera_of_photo(source, self.map.photo_camera)
+            warnings += [] if warning is None else [warning]
+        camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
+        matches = search(self.map, keypoints, RATIO)
+        found = pose_of(self.map, keypoints, matches, camera)
+        if found is None:
+            return None
+        return estimate(self.map, keypoints, found, camera, self.method, start, warnings)
+
+
+def estimate(
+    map: FeatureMap,
+    keypoints: Keypoints,
+    found: tuple[Pose, Matches],
+    camera: Camera,
+    method: str,
+    start: float,
+    warnings: Sequence[str],
+) -> Estimate:
+    """The answer of a method that matches features.
+
+    Args:
+        map: The map.
+        keypoints: Features of the photo.
+        found: The pose, and the matches that support it.
+        camera: The photo's camera.
+        method: Which method found it.
+        start: When it began, in seconds of ``perf_counter``.
+        warnings: What the user should know.
+    """
+    pose, matches = found
+    doubt = _doubt(map, keypoints, pose, matches, camera)
+    sigmas = pose_sigmas(pose, *_arrays(map, keypoints, matches), camera)
+    return Estimate(
+        pose=pose,
+        unit=map.unit,
+        method=method,
+        time_ms=1000 * (time.perf_counter() - start),
+        sigma_m=None if sigmas is None else sigmas[0],
+        sigma_deg=None if sigmas is None else sigmas[1],
+        inliers=len(matches),
+        warnings=(*warnings, *([] if doubt is None else [doubt])),
+    )
+
+
+def pose_of(
+    map: FeatureMap, keypoints: Keypoints, matches: Matches, camera: Camera
+) -> tuple[Pose, Matches] | None:
+    """The pose that matches agree on, refined with all that the map expects to be seen there.
+
+    Returns:
+        The pose, and the matches that support it; None where too few agree on any.
+    """
+    solved = solve_pose(*_arrays(map, keypoints, matches), camera, RANSAC_PX)
+    if solved is None or solved.inliers.sum() < LEAST_INLIERS:
+        return None
+    pose, matches = solved.pose, matches[torch.from_numpy(solved.inliers)]
+    for radius in NEAR_PX:
+        near = match_near(map, keypoints, pose, camera, radius, NEAR_RATIO)
+        better = refine_pose(pose, *_arrays(map, keypoints, near), camera)
+        if better is not None:
+            pose, matches = better, near
+    return (pose, matches) if len(matches) >= LEAST_INLIERS else None
+
+
+def _arrays(
+    map: FeatureMap, keypoints: Keypoints, matches: Matches
+) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 2"]]:
+    """Points in the world and where the photo sees them."""
+    points, pixels = map.xyz[matches[:, 1]], keypoints.xy[matches[:, 0]]
+    return points.double().numpy(), pixels.double().numpy()
+
+
+def _doubt(
+    map: FeatureMap, keypoints: Keypoints, pose: Pose, matches: Matches, camera: Camera
+) -> str | None:
+    """What the residuals say against the camera, if they do."""
+    if len(matches) < _ENOUGH_TO_DOUBT:
+        return None
+    ratio = fitted_focal(pose, *_arrays(map, keypoints, matches), camera)
+    if abs(ratio - 1) <= _OFF_FOCAL:
+        return None
+    focal = float(camera.focal.mean())
+    return (
+        f"a focal length of {ratio * focal:.0f} pixels fits what the photo shows better than the "
+        f"{focal:.0f} of its camera; the pose is wrong if the camera is (--camera)."
+    )

@@ -1,0 +1,184 @@
+"""The pose of one image from points of the world and where it sees them (PnP), by pycolmap."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from relocal.camera import Camera
+from relocal.pose import Pose, quaternion_exp, quaternion_multiply
+
+LEAST_POINTS = 4
+_ITERATIONS = (100, 10_000)
+_STEP = 1e-5  # of a depth, and of a radian
+_SINGULAR = 1e-10  # ratio of eigenvalues below which a direction is not determined
+
+
+@dataclass(frozen=True)
+class PnP:
+    """A pose and what supports it."""
+
+    pose: Pose
+    """``world_from_cam``, batch shape (), float64."""
+    inliers: Bool[np.ndarray, " n"]
+    """Which points it agrees with."""
+
+
+def solve_pose(
+    points: Float[np.ndarray, "n 3"],
+    pixels: Float[np.ndarray, "n 2"],
+    camera: Camera,
+    error_px: float,
+) -> PnP | None:
+    """The pose that most points agree with: LO-RANSAC over P3P, refined on its inliers.
+
+    Args:
+        points: Points in the world.
+        pixels: Where the image sees them; some of them wrong.
+        camera: Its camera.
+        error_px: Largest reprojection error of an inlier.
+
+    Returns:
+        None where no pose has four inliers.
+    """
+    import pycolmap
+
+    if len(points) < LEAST_POINTS:
+        return None
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.max_error = error_px
+    options.ransac.min_num_trials, options.ransac.max_num_trials = _ITERATIONS
+    options.ransac.random_seed = 0
+    found = pycolmap.estimate_and_refine_absolute_pose(pixels, points, _colmap(camera), options)
+    if found is None or found["num_inliers"] < LEAST_POINTS:
+        return None
+    return PnP(_pose(found["cam_from_world"]), np.asarray(found["inlier_mask"], bool))
+
+
+def refine_pose(
+    pose: Pose,
+    points: Float[np.ndarray, "n 3"],
+    pixels: Float[np.ndarray, "n 2"],
+    camera: Camera,
+) -> Pose | None:
+    """The pose with the least robust reprojection error (Cauchy), from one that is near.
+
+    Returns:
+        None where it does not converge.
+    """
+    import pycolmap
+
+    if len(points) < LEAST_POINTS:
+        return None
+    options = pycolmap.AbsolutePoseRefinementOptions()
+    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
+    every = np.ones(len(points), bool)
+    found = pycolmap.refine_absolute_pose(start, pixels, points, every, _colmap(camera), options)
+    return None if found is None else _pose(found["cam_from_world"])
+
+
+def pose_sigmas(
+    pose: Pose,
+    points: Float[np.ndarray, "n 3"],
+    pixels: Float[np.ndarray, "n 2"],
+    camera: Camera,
+) -> tuple[float, float] | None:
+    """How sure a refined pose is, from how its residuals scatter and what moving it would do.
+
+    The covariance is A⁻¹ B A⁻¹ with A = Σ w JᵀJ and B = Σ w² Jᵀr rᵀJ over points (Huber 1967): J is
+    how a point's pixel changes with position and rotation vector, r its residual and w Cauchy's
+    weight (scale 1 pixel). It knows nothing of errors that points share: a lower bound.
+
+    Args:
+        pose: The pose, ``world_from_cam``, batch shape ().
+        points: Points in the world.
+        pixels: Where the image sees them.
+        camera: The camera.
+
+    Returns:
+        Standard deviation per axis of the position, in the unit of the points, and of the rotation
+        vector, in degrees; None where the points do not determine the pose.
+    """
+    world, seen = torch.from_numpy(points), torch.from_numpy(pixels)
+    local = pose.inverse().apply(world)
+    steps = torch.tensor([float(local[:, 2].median())] * 3 + [1.0] * 3, dtype=torch.float64)
+    steps = _STEP * steps.abs()
+    columns = [
+        (_moved(pose, +step, k, world, camera) - _moved(pose, -step, k, world, camera)) / (2 * step)
+        for k, step in enumerate(steps)
+    ]
+    jacobian = torch.stack(columns, dim=-1)  # (n, 2, 6)
+    residual = camera.project(local)[0] - seen
+    weight = 1 / (1 + residual.square().sum(-1))
+    information = torch.einsum("nij,n,nik->jk", jacobian, weight, jacobian)
+    sizes = torch.linalg.eigvalsh(information * steps * steps[:, None])  # without their units
+    free = 2 * len(world) - 6
+    if free <= 0 or not bool(sizes[0] > _SINGULAR * sizes[-1]):
+        return None
+    inverse = torch.linalg.inv(information)
+    pulls = torch.einsum("nij,n,ni->nj", jacobian, weight, residual)
+    covariance = inverse @ (pulls.T @ pulls) @ inverse * (2 * len(world) / free)
+    spread = covariance.diagonal().clamp(min=0)
+    position, rotation = spread[:3].mean().sqrt(), spread[3:].mean().sqrt()
+    return float(position), float(torch.rad2deg(rotation))
+
+
+def _moved(
+    pose: Pose, step: torch.Tensor, axis: int, world: torch.Tensor, camera: Camera
+) -> torch.Tensor:
+    """Where points are seen from a pose moved along an axis, or turned about one of its own."""
+    shift = torch.zeros(3, dtype=torch.float64)
+    shift[axis % 3] = step
+    if axis < 3:
+        moved = Pose(pose.position + shift, pose.quaternion)
+    else:
+        turned = quaternion_multiply(pose.quaternion, quaternion_exp(shift / 2))
+        moved = Pose(pose.position, turned)
+    return camera.project(moved.inverse().apply(world))[0]
+
+
+def fitted_focal(
+    pose: Pose,
+    points: Float[np.ndarray, "n 3"],
+    pixels: Float[np.ndarray, "n 2"],
+    camera: Camera,
+) -> float:
+    """The focal length that fits points best, as a factor of the camera's own.
+
+    Args:
+        pose: Where the camera about is, ``world_from_cam``.
+        points: Points in the world.
+        pixels: Where the image sees them.
+        camera: The camera.
+    """
+    import pycolmap
+
+    options = pycolmap.AbsolutePoseRefinementOptions()
+    options.refine_focal_length = True
+    fitted = _colmap(camera)
+    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
+    pycolmap.refine_absolute_pose(
+        start, pixels, points, np.ones(len(points), bool), fitted, options
+    )
+    return float(fitted.mean_focal_length() / camera.focal.mean())
+
+
+def _colmap(camera: Camera) -> Any:
+    import pycolmap
+
+    return pycolmap.Camera(
+        model=camera.model,
+        width=camera.width,
+        height=camera.height,
+        params=camera.params.double().numpy(),
+    )
+
+
+def _pose(rigid: Any) -> Pose:
+    x, y, z, w = rigid.rotation.quat.tolist()
+    quaternion = torch.tensor([w, x, y, z], dtype=torch.float64)
+    return Pose.from_colmap(
+        quaternion, torch.tensor(rigid.translation.tolist()).double()
+    ).canonical()

@@ -1,0 +1,164 @@
+"""Map points of known poses from any local features: matches that the poses allow, triangulated."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from relocal.camera import Camera
+from relocal.features import Keypoints, restored
+from relocal.pose import Pose
+from relocal.scene import Scene
+from relocal.sfm.database import Progress, begin_database
+from relocal.sfm.triangulation import points_from_poses
+
+LEAST_TRACK = 3  # images that see a point: two agree on a wrong match as on a right one
+
+Rows = Int[Tensor, "_ 2"]
+"""Matches of two images: the rows of the keypoints in each."""
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Map points, and which keypoints see them."""
+
+    xyz: Float[np.ndarray, "P 3"]
+    """Positions in the world."""
+    rgb: UInt8[np.ndarray, "P 3"]
+    """Colours."""
+    point: Int[np.ndarray, " n"]
+    """For each observation, the point; ascending."""
+    image: Int[np.ndarray, " n"]
+    """For each observation, the image."""
+    keypoint: Int[np.ndarray, " n"]
+    """For each observation, the keypoint of the image."""
+
+
+def mutual_matches(
+    one: Float[Tensor, "n D"], other: Float[Tensor, "m D"], ratio: float = 1.0
+) -> Rows:
+    """Pairs of unit descriptors that are each other's nearest.
+
+    Args:
+        one: Descriptors of one image.
+        other: Descriptors of the other.
+        ratio: A match must be this much nearer than the second nearest in the other image (Lowe
+            2004); 1 asks for nothing.
+    """
+    if len(one) < 2 or len(other) < 2:
+        return torch.zeros(0, 2, dtype=torch.long)
+    alike = one @ other.T
+    best, second = alike.topk(2, dim=1).values.unbind(1)
+    forth, back = alike.argmax(1), alike.argmax(0)
+    rows = torch.arange(len(one))
+    # Of unit vectors, the squared distance is 2 - 2 a.b.
+    clear = (1 - best).clamp(min=0) <= ratio**2 * (1 - second).clamp(min=0)
+    kept = (back[forth] == rows) & clear
+    return torch.stack([rows[kept], forth[kept]], dim=1)
+
+
+def epipolar_error_px(
+    pixels: tuple[Float[Tensor, "m 2"], Float[Tensor, "m 2"]],
+    cameras: tuple[Camera, Camera],
+    poses: tuple[Pose, Pose],
+) -> Float[Tensor, " m"]:
+    """How far matches are from what two poses allow: Sampson's distance, in pixels."""
+    rays = [c.unproject(x.double()) for c, x in zip(cameras, pixels, strict=True)]
+    other_from_one = poses[1].inverse() @ poses[0]
+    x, y, z = other_from_one.position.tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    essential = cross @ other_from_one.rotation
+    line, back = rays[0] @ essential.T, rays[1] @ essential
+    value = (rays[1] * line).sum(1).abs()
+    focal = [camera.focal.mean() for camera in cameras]
+    slope = (line[:, :2].norm(dim=1) / focal[1]).square()
+    slope = slope + (back[:, :2].norm(dim=1) / focal[0]).square()
+    return value / slope.sqrt().clamp(min=1e-12)
+
+
+def match_known_poses(
+    scene: Scene,
+    keypoints: Sequence[Keypoints],
+    pairs: Int[np.ndarray, "pairs 2"],
+    *,
+    ratio: float,
+    error_px: float,
+    progress: Progress,
+) -> dict[tuple[int, int], Rows]:
+    """Matches of pairs of images that agree with the poses of these.
+
+    Args:
+        scene: The images with their poses and cameras.
+        keypoints: Of each image.
+        pairs: Images to match.
+        ratio: As ``mutual_matches`` takes it.
+        error_px: Largest distance from what the poses allow.
+        progress: Called with pairs done, pairs in all, and what is being done.
+    """
+    descriptors = [restored(k.descriptors) for k in keypoints]
+    found: dict[tuple[int, int], Rows] = {}
+    for done, (a, b) in enumerate(pairs.tolist()):
+        rows = mutual_matches(descriptors[a], descriptors[b], ratio)
+        pixels = keypoints[a].xy[rows[:, 0]], keypoints[b].xy[rows[:, 1]]
+        cameras, poses = (scene.camera(a), scene.camera(b)), (scene.poses[a], scene.poses[b])
+        found[a, b] = rows[epipolar_error_px(pixels, cameras, poses) <= error_px]
+        progress(done + 1, len(pairs), "matching")
+    return found
+
+
+def tracks_from_poses(
+    scene: Scene,
+    keypoints: Sequence[Keypoints],
+    matches: Mapping[tuple[int, int], Rows],
+    error_px: float,
+    work: Path,
+) -> Tracks:
+    """Triangulates matches with the poses as they are, by COLMAP.
+
+    Args:
+        scene: Images under names that are numbers, with their poses and cameras.
+        keypoints: Of each image.
+        matches: By pair of images.
+        error_px: Largest reprojection error of an observation that is kept.
+        work: Where to write what COLMAP reads.
+    """
+    import pycolmap
+
+    pycolmap.logging.minloglevel = 2  # it tells of every image
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        own, made = Path(temporary) / "own.db", Path(temporary) / "made"
+        made.mkdir()
+        begin_database(scene, own)
+        with pycolmap.Database.open(own) as content:
+            for i, found in enumerate(keypoints):
+                content.write_keypoints(i + 1, found.xy.numpy().astype(np.float32))
+            for (a, b), rows in matches.items():
+                geometry = pycolmap.TwoViewGeometry()
+                geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+                geometry.inlier_matches = rows.numpy().astype(np.uint32)
+                content.write_two_view_geometry(a + 1, b + 1, geometry)
+        model = points_from_poses(scene, own, made, error_px)
+    return _tracks(model)
+
+
+def _tracks(model: Any) -> Tracks:
+    trusted = [p for p, point in model.points3D.items() if point.track.length() >= LEAST_TRACK]
+    number = {p: i for i, p in enumerate(sorted(trusted))}
+    points = [model.points3D[p] for p in number]
+    rows = [
+        (number[p], element.image_id - 1, element.point2D_idx)
+        for p, point in zip(number, points, strict=True)
+        for element in point.track.elements
+    ]
+    observed = np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
+    return Tracks(
+        np.array([point.xyz for point in points]).reshape(-1, 3),
+        np.array([point.color for point in points], np.uint8).reshape(-1, 3),
+        *observed.T,
+    )

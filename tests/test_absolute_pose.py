@@ -1,0 +1,124 @@
+"""PnP: the pose of points and pixels, against poses that were chosen."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relocal.camera import CAMERA_MODELS, Camera
+from relocal.pose import Pose, position_error, rotation_error_deg
+from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
+
+VALUES = {"f": 520.0, "fx": 520.0, "fy": 530.0, "cx": 322.0, "cy": 238.0}
+LENS = {"k1": -0.1, "k2": 0.03, "p1": 0.001, "p2": -0.002}
+
+
+def camera_of(model: str) -> Camera:
+    params = [{**VALUES, **LENS}[name] for name in CAMERA_MODELS[model]]
+    return Camera(model, 640, 480, torch.tensor(params, dtype=torch.float64))
+
+
+def seen(camera: Camera, seed: int, count: int = 60) -> tuple[Pose, np.ndarray, np.ndarray]:
+    """A pose, points in front of it, and where it sees them."""
+    draw = np.random.default_rng(seed)
+    pixels = torch.from_numpy(draw.uniform([20, 20], [620, 460], size=(count, 2)))
+    rays = camera.unproject(pixels) * torch.from_numpy(draw.uniform(1, 5, size=(count, 1)))
+    pose = Pose.from_quaternion(
+        torch.from_numpy(draw.normal(size=3)), torch.from_numpy(draw.normal(size=4))
+    )
+    return pose, pose.apply(rays).numpy(), pixels.numpy()
+
+
+@pytest.mark.parametrize("model", CAMERA_MODELS)
+@given(seed=st.integers(0, 10_000))
+def test_exact_points_give_the_pose(model: str, seed: int) -> None:
+    camera = camera_of(model)
+    pose, points, pixels = seen(camera, seed)
+    found = solve_pose(points, pixels, camera, 2.0)
+    assert found is not None
+    assert found.inliers.all()
+    assert position_error(found.pose, pose) < 1e-5
+    assert rotation_error_deg(found.pose, pose) < 1e-3
+
+
+def test_half_of_the_points_may_be_wrong() -> None:
+    camera = camera_of("RADIAL")
+    pose, points, pixels = seen(camera, 1, 200)
+    wrong = np.arange(200) % 2 == 0
+    pixels[wrong] = np.random.default_rng(2).uniform(0, 480, size=(100, 2))
+    found = solve_pose(points, pixels, camera, 3.0)
+    assert found is not None
+    assert position_error(found.pose, pose) < 0.01
+    assert found.inliers[~wrong].all()
+    assert found.inliers[wrong].mean() < 0.1
+
+
+def test_the_same_points_give_the_same_pose() -> None:
+    camera = camera_of("PINHOLE")
+    _, points, pixels = seen(camera, 3)
+    pixels += np.random.default_rng(4).normal(size=pixels.shape)
+    one, other = (solve_pose(points, pixels, camera, 4.0) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert torch.equal(one.pose.position, other.pose.position)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_points_give_no_pose(count: int) -> None:
+    camera = camera_of("PINHOLE")
+    pose, points, pixels = seen(camera, 5)
+    assert solve_pose(points[:count], pixels[:count], camera, 2.0) is None
+    assert refine_pose(pose, points[:count], pixels[:count], camera) is None
+
+
+def test_refinement_goes_to_the_pose_past_outliers() -> None:
+    camera = camera_of("OPENCV")
+    pose, points, pixels = seen(camera, 6, 100)
+    pixels[:5] += 40
+    near = Pose(pose.position + 0.03, pose.quaternion)
+    found = refine_pose(near, points, pixels, camera)
+    assert found is not None
+    assert position_error(found, pose) < 0.002
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.1])
+def test_the_focal_length_is_fitted(factor: float) -> None:
+    camera = camera_of("SIMPLE_RADIAL")
+    pose, points, pixels = seen(camera, 7, 100)
+    params = camera.params.clone()
+    params[0] /= factor  # what the user says
+    told = Camera(camera.model, 640, 480, params)
+    assert fitted_focal(pose, points, pixels, told) == pytest.approx(factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV"])
+def test_the_stated_spread_is_that_of_many_noisy_photos(model: str) -> None:
+    camera = camera_of(model)
+    pose, points, pixels = seen(camera, 8, 80)
+    draw = np.random.default_rng(9)
+    found: list[Pose] = []
+    stated: list[tuple[float, float]] = []
+    for _ in range(200):
+        noisy = pixels + draw.normal(scale=0.3, size=pixels.shape)
+        better = refine_pose(pose, points, noisy, camera)
+        assert better is not None
+        sigmas = pose_sigmas(better, points, noisy, camera)
+        assert sigmas is not None
+        found.append(better)
+        stated.append(sigmas)
+    poses = Pose.stack(found)
+    spread = ((poses.position - pose.position).square().mean()).sqrt()
+    turned = rotation_error_deg(poses, Pose.stack([pose] * len(poses)))
+    turned = (turned.square().mean() / 3).sqrt()
+    median_m, median_deg = np.median(stated, axis=0)
+    assert median_m == pytest.approx(float(spread), rel=0.15)
+    assert median_deg == pytest.approx(float(turned), rel=0.15)
+
+
+def test_points_on_a_line_of_sight_say_nothing_of_the_spread() -> None:
+    camera = camera_of("PINHOLE")
+    pose, points, pixels = seen(camera, 10, 40)
+    same = np.repeat(points[:1], 40, axis=0), np.repeat(pixels[:1], 40, axis=0)
+    assert pose_sigmas(pose, *same, camera) is None
+    assert pose_sigmas(pose, points[:3], pixels[:3], camera) is None

@@ -1,0 +1,127 @@
+"""The hybrid: the regressor's pose, the map near it, and what it falls back to."""
+
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from relocal.cli import main
+from relocal.errors import InputError
+from relocal.localizers import (
+    FeatureMap,
+    Hybrid,
+    Regressor,
+    Structure,
+    hybrid,
+    load_map,
+    open_localizers,
+)
+from relocal.pose import Pose, position_error
+from relocal.scene import Scene
+from relocal.scene.files import read_json
+from relocal.training import load_run
+
+
+@pytest.fixture(scope="module")
+def map_(tiny_map: Path) -> FeatureMap:
+    return load_map(tiny_map)
+
+
+@pytest.fixture
+def localizer(tiny_run: Path, map_: FeatureMap) -> Hybrid:
+    return Hybrid(tiny_run, map_)
+
+
+class Guess:
+    """A regressor that answers what it is told."""
+
+    def __init__(self, regressor: Regressor, pose: Pose) -> None:
+        self.regressor, self.pose = regressor, pose
+
+    def localize(self, *words: Any) -> Any:
+        return replace(self.regressor.localize(*words), pose=self.pose)
+
+
+def test_a_good_guess_saves_the_search(
+    localizer: Hybrid, map_: FeatureMap, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hybrid, "search", None)  # which would fail
+    for i in tiny_scene.indices("test").tolist():
+        truth, camera = tiny_scene.poses[i], tiny_scene.camera(i)
+        aside = Pose(truth.position + 0.05, truth.quaternion)
+        monkeypatch.setattr(localizer, "regressor", Guess(Regressor(localizer.run), aside))
+        found = localizer.localize(tiny_scene.path(i), camera)
+        assert found.method == "hybrid"
+        whole = Structure(map_).localize(tiny_scene.path(i), camera)
+        assert whole is not None
+        assert position_error(found.pose, whole.pose) < 0.01
+        monkeypatch.undo()
+        monkeypatch.setattr(hybrid, "search", None)
+
+
+def test_a_wrong_guess_is_put_right_by_the_whole_map(
+    localizer: Hybrid, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    i = int(tiny_scene.indices("test")[4])
+    truth = tiny_scene.poses[i]
+    turned = Pose(truth.position, torch.tensor([0.0, 0.0, 1.0, 0.0]).double())
+    monkeypatch.setattr(localizer, "regressor", Guess(localizer.regressor, turned))
+    found = localizer.localize(tiny_scene.path(i), tiny_scene.camera(i))
+    assert found.method == "structure"
+    assert position_error(found.pose, truth) < 0.03
+
+
+def test_where_nothing_is_found_the_regressor_answers(localizer: Hybrid, tiny_scene: Scene) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((120, 160, 3), 128, np.uint8)).save(file, "PNG")
+    found = localizer.localize(file.getvalue(), tiny_scene.camera(0))
+    assert found.method == localizer.regressor.method
+    alone = localizer.regressor.localize(file.getvalue(), tiny_scene.camera(0))
+    assert torch.equal(found.pose.position, alone.pose.position)
+
+
+def test_a_run_and_a_map_of_different_images_are_refused(tiny_run: Path, map_: FeatureMap) -> None:
+    run = load_run(tiny_run)
+    with pytest.raises(InputError, match="different training images"):
+        Hybrid(run, replace(map_, training_images=map_.training_images[1:]))
+    with pytest.raises(InputError, match="does not go with a map of 'elsewhere'"):
+        Hybrid(run, replace(map_, scene="elsewhere"))
+
+
+def test_the_verb_measures_every_way_on_the_same_photos(
+    tiny_run: Path, tiny_map: Path, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_map, tmp_path / "room-map")
+    out, folder = tmp_path / "report", str(tiny_scene.folder)
+    words = [
+        "--with",
+        str(tmp_path / "room-map"),
+        "--localizer",
+        "regressor,retrieval,structure,hybrid",
+    ]
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(tiny_run), folder, *words, "--out", str(out)])
+    assert not end.value.code
+    methods = read_json(out / "report.json")["methods"]
+    assert list(methods)[-4:] == ["tiny", "retrieval of 5", "room-map", "hybrid"]
+    assert methods["hybrid"]["median_position"] < 0.03 < methods["tiny"]["median_position"]
+    assert set(methods["hybrid"]["other_methods"]) <= {"structure", "posenet"}
+
+
+def test_kinds_that_cannot_be_had_are_refused(tiny_run: Path, tiny_map: Path) -> None:
+    with pytest.raises(InputError, match="--localizer hybrid: needs a map"):
+        open_localizers([tiny_run], ["hybrid"])
+    with pytest.raises(InputError, match="--localizer structure: needs a map"):
+        open_localizers([tiny_run], ["structure"])
+    with pytest.raises(InputError, match="--localizer regressor: needs a run"):
+        open_localizers([tiny_map], ["regressor"])
+    with pytest.raises(InputError, match=r"--localizer.*hybrid"):
+        open_localizers([tiny_run], ["hybird"])
+    with pytest.raises(InputError, match="is the name of another"):
+        open_localizers([tiny_run, tiny_map])  # both are called tiny
