@@ -79,7 +79,7 @@ def same_after_publishing(scene: Path, work: Path) -> bool:
     published, again = work / "published", work / "again"
     if not published.exists():
         relocal.publish(
-            scene, published, relocal.PublishConfig(license="CC0-1.0", author="relocal")
+            scene, published, relocal.PublishConfig(license="CC0-1.0", author=("relocal",))
         )
     if not again.exists():
         relocal.import_scene("published", published, again)

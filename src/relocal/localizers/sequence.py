@@ -1,0 +1,217 @@
+"""Sequence: poses of the frames of a video, filtered with how a camera can move.
+
+An extended Kalman filter on position, rotation and their velocities, which stay as they are but for
+random accelerations. The error of a rotation is a small turn of the camera about its own axes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from relocal.errors import InputError
+from relocal.pose import (
+    Pose,
+    quaternion_conjugate,
+    quaternion_exp,
+    quaternion_log,
+    quaternion_multiply,
+    quaternion_to_matrix,
+)
+
+GATE = 22.46  # 99.9 % of chi-squared with six degrees of freedom
+LOST = 8  # estimates in a row that do not fit, after which the filter begins anew
+_MEDIAN_CHI2_3 = 2.366
+_BEND = 2 / 3  # variance of a second difference of twice integrated white noise
+_FAST = 100.0  # accelerations that an unknown velocity may come from
+_PLACE, _SPEED = slice(0, 6), slice(6, 12)  # of the state's error: x and turn, and their velocities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Motion:
+    """How a camera moves: how much its velocities change in a frame, as standard deviations.
+
+    The acceleration is white noise, so that the same holds for any time between two estimates.
+
+    Raises:
+        InputError: If one is not positive.
+    """
+
+    acceleration: float
+    """Change of the velocity in a frame, per axis, in the scene's unit over frames."""
+    turn_acceleration_deg: float
+    """Change of the turning in a frame, per axis, in degrees over frames."""
+
+    def __post_init__(self) -> None:
+        for name in ("acceleration", "turn_acceleration_deg"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise InputError(f"--motion.{name.replace('_', '-')}: must be above 0: {value}.")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One frame's estimate, with how sure it is."""
+
+    pose: Pose
+    """``world_from_cam``, batch shape ()."""
+    sigma: float
+    """Standard deviation per axis of the position, in the scene's unit."""
+    sigma_deg: float
+    """Standard deviation per axis of the rotation vector, in degrees."""
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What the filter knows after a frame."""
+
+    pose: Pose
+    """``world_from_cam``, batch shape (), float64."""
+    sigma: float
+    """Standard deviation per axis of the position, in the scene's unit."""
+    sigma_deg: float
+    """Standard deviation per axis of the rotation vector, in degrees."""
+    used: bool
+    """Whether the frame's own estimate took part: it was there, and fitted."""
+
+
+@dataclass(frozen=True)
+class _State:
+    pose: Pose
+    velocity: Float[Tensor, "3"]
+    """Of the position, in the world."""
+    turning: Float[Tensor, "3"]
+    """Of the rotation vector, in the camera's frame."""
+    covariance: Float[Tensor, "12 12"]
+    """Of the errors of position, turn, velocity and turning."""
+    misfits: int = 0
+    """Estimates in a row that did not fit."""
+
+
+def fit_motion(poses: Pose, recordings: Sequence[str]) -> Motion:
+    """How the camera moved in recordings whose poses are known, from their second differences.
+
+    Args:
+        poses: Poses of frames in the order of recording, (n,).
+        recordings: The recording of each; differences are taken within one.
+
+    Raises:
+        InputError: If no recording has three frames.
+    """
+    names = np.array(recordings)
+    rows = np.flatnonzero((names[2:] == names[1:-1]) & (names[1:-1] == names[:-2]))
+    if not len(rows):
+        raise InputError("a motion is fitted to three frames of one recording or more.")
+    index = torch.from_numpy(rows)
+    x, q = poses.position.double(), poses.quaternion.double()
+    bend = x[index + 2] - 2 * x[index + 1] + x[index]
+    step = 2 * quaternion_log(quaternion_multiply(quaternion_conjugate(q[:-1]), q[1:]))
+    twist = torch.rad2deg(step[index + 1] - step[index])
+    return Motion(acceleration=_spread(bend), turn_acceleration_deg=_spread(twist))
+
+
+def _spread(values: Float[Tensor, "n 3"]) -> float:
+    """What second differences say of the noise, from their median length: jumps do not count."""
+    variance = values.square().sum(1).median() / _MEDIAN_CHI2_3
+    return max(float((variance / _BEND).sqrt()), 1e-9)
+
+
+def filter_poses(
+    measured: Sequence[Measured | None], motion: Motion, frames: Sequence[float] | None = None
+) -> list[Filtered | None]:
+    """Filters the estimates of the frames of a recording, each with those before it.
+
+    An estimate that does not fit what the motion allows (99.9 %) takes no part; after eight in a
+    row the filter begins anew with the next one.
+
+    Args:
+        measured: An estimate a frame, None where there is none.
+        motion: How the camera moves.
+        frames: When each was taken, in frames, ascending; by default one after another.
+
+    Returns:
+        What is known after each frame; None before the first estimate.
+
+    Raises:
+        InputError: If the times do not ascend.
+    """
+    times = [float(t) for t in (range(len(measured)) if frames is None else frames)]
+    if len(times) != len(measured) or any(after <= before for before, after in pairwise(times)):
+        raise InputError("frames: one time an estimate is needed, and they must ascend.")
+    state: _State | None = None
+    found: list[Filtered | None] = []
+    for k, estimate in enumerate(measured):
+        if state is not None:
+            state = _predict(state, times[k] - times[k - 1], motion)
+        state, used = _update(state, estimate, motion)
+        found.append(None if state is None else _known(state, used))
+    return found
+
+
+def _start(estimate: Measured, motion: Motion) -> _State:
+    fast = _FAST * torch.tensor([motion.acceleration, np.deg2rad(motion.turn_acceleration_deg)])
+    spread = torch.cat([_noise(estimate), fast.double().square().repeat_interleave(3)])
+    zero = torch.zeros(3, dtype=torch.float64)
+    pose = estimate.pose.to(torch.float64)
+    return _State(pose, zero, zero, torch.diag(spread))
+
+
+def _noise(estimate: Measured) -> Float[Tensor, "6"]:
+    """Variances of position and rotation vector of an estimate."""
+    sigmas = torch.tensor([estimate.sigma, np.deg2rad(estimate.sigma_deg)], dtype=torch.float64)
+    return sigmas.square().repeat_interleave(3)
+
+
+def _predict(state: _State, time: float, motion: Motion) -> _State:
+    turn = quaternion_exp(time * state.turning / 2)
+    pose = Pose(
+        state.pose.position + time * state.velocity,
+        quaternion_multiply(state.pose.quaternion, turn),
+    )
+    change = torch.eye(12, dtype=torch.float64)
+    change[_PLACE, _SPEED] = time * torch.eye(6, dtype=torch.float64)
+    change[3:6, 3:6] = quaternion_to_matrix(turn).T  # the error is seen from the turned camera
+    sigmas = torch.tensor([motion.acceleration, np.deg2rad(motion.turn_acceleration_deg)]).double()
+    # White acceleration, integrated once and twice (Bar-Shalom, Li & Kirubarajan 2001, 6.2.2).
+    times = torch.tensor([[time**3 / 3, time**2 / 2], [time**2 / 2, time]]).double()
+    noise = torch.kron(times, torch.diag(sigmas.square().repeat_interleave(3)))
+    covariance = change @ state.covariance @ change.T + noise
+    return replace(state, pose=pose, covariance=covariance)
+
+
+def _update(
+    state: _State | None, estimate: Measured | None, motion: Motion
+) -> tuple[_State | None, bool]:
+    """The state with what a frame says, and whether it took part."""
+    if estimate is None:
+        return state, False
+    if state is None or state.misfits >= LOST:
+        return _start(estimate, motion), True
+    there = estimate.pose.to(torch.float64)
+    back = quaternion_conjugate(state.pose.quaternion)
+    turned = 2 * quaternion_log(quaternion_multiply(back, there.quaternion))
+    gap = torch.cat([there.position - state.pose.position, turned])
+    noise = torch.diag(_noise(estimate))
+    expected = state.covariance[_PLACE, _PLACE] + noise
+    if float(gap @ torch.linalg.solve(expected, gap)) > GATE:
+        return replace(state, misfits=state.misfits + 1), False
+    gain = torch.linalg.solve(expected, state.covariance[_PLACE]).T
+    step = gain @ gap
+    rest = torch.eye(12, dtype=torch.float64)
+    rest[:, _PLACE] -= gain
+    covariance = rest @ state.covariance @ rest.T + gain @ noise @ gain.T  # Joseph's form
+    pose = Pose.from_quaternion(
+        state.pose.position + step[:3],
+        quaternion_multiply(state.pose.quaternion, quaternion_exp(step[3:6] / 2)),
+    )
+    return _State(pose, state.velocity + step[6:9], state.turning + step[9:], covariance), True
+
+
+def _known(state: _State, used: bool) -> Filtered:
+    spread = state.covariance.diagonal()
+    sigma, turn = spread[:3].mean().sqrt(), spread[3:6].mean().sqrt()
+    return Filtered(state.pose.canonical(), float(sigma), float(torch.rad2deg(turn)), used)
