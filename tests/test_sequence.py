@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relocal.errors import InputError
@@ -63,6 +63,7 @@ def test_exact_estimates_stay_as_they_are() -> None:
     assert all(f is not None and f.used for f in found)
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_filtering_brings_noisy_estimates_nearer(seed: int) -> None:
     truth = walk(120, seed)
@@ -75,7 +76,7 @@ def test_filtering_brings_noisy_estimates_nearer(seed: int) -> None:
 
 def test_the_stated_spread_is_the_true_one() -> None:
     square, count = np.zeros(2), 0
-    for seed in range(40):
+    for seed in range(25):
         truth = walk(60, seed)
         found = filter_poses(noisy(truth, 0.05, 2.0, seed + 100), SLOW)
         for f, i in zip(found[20:], range(20, 60), strict=True):
@@ -162,10 +163,8 @@ def test_a_motion_is_fitted_to_recordings() -> None:
         torch.cat([one.position, other.position]), torch.cat([one.quaternion, other.quaternion])
     )
     found = fit_motion(poses, ["a"] * 400 + ["b"] * 400)
-    assert found.acceleration == pytest.approx(SLOW.acceleration / 2**0.5, rel=0.15)
-    assert found.turn_acceleration_deg == pytest.approx(
-        SLOW.turn_acceleration_deg / 2**0.5, rel=0.15
-    )
+    assert found.acceleration == pytest.approx(SLOW.acceleration, rel=0.15)
+    assert found.turn_acceleration_deg == pytest.approx(SLOW.turn_acceleration_deg, rel=0.15)
     with pytest.raises(InputError, match="three frames"):
         fit_motion(one[:4], ["a", "a", "b", "b"])
 
