@@ -375,15 +375,9 @@ def test_command_line_passes_the_wish_on(
     monkeypatch.setattr(localizing, "evaluate", evaluated)
     assert tiny_scene.folder is not None
     for name, words in (("a", []), ("b", ["--corruptions"])):
-        arguments = [
-            "evaluate",
-            str(tiny_run),
-            str(tiny_scene.folder),
-            "--out",
-            str(tmp_path / name),
-        ]
+        folders = [str(tiny_run), str(tiny_scene.folder)]
         with pytest.raises(SystemExit, match="0"):
-            main([*arguments, *words])
+            main(["evaluate", *folders, "--out", str(tmp_path / name), *words])
     assert wishes == [False, True]
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Retrieval,
         Structure,
         build_map,
+        calibrate,
         load_map,
         open_localizers,
         save_map,
@@ -78,7 +79,7 @@ _HOME = {
     "localizers": (
         *("LOCALIZERS", "FeatureMap", "Hybrid", "Localizer", "MapConfig", "Regressor"),
         *("Retrieval", "Structure"),
-        *("build_map", "load_map", "open_localizers", "save_map"),
+        *("build_map", "calibrate", "load_map", "open_localizers", "save_map"),
     ),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),

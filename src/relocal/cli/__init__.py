@@ -17,7 +17,7 @@ from relocal import __version__
 from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.labelling import Label
-from relocal.cli.localizing import Evaluate, Localize, Map
+from relocal.cli.localizing import Calibrate, Evaluate, Localize, Map
 from relocal.cli.public import Get, Paper
 from relocal.cli.publishing import Publish
 from relocal.cli.studies import Study
@@ -51,6 +51,7 @@ Verb = (
     | Triangulate
     | Map
     | Train
+    | Calibrate
     | Evaluate
     | Study
     | Localize
@@ -67,6 +68,7 @@ VERBS: dict[str, type[Verb]] = {
     "triangulate": Triangulate,
     "map": Map,
     "train": Train,
+    "calibrate": Calibrate,
     "evaluate": Evaluate,
     "study": Study,
     "localize": Localize,

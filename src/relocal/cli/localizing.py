@@ -16,6 +16,7 @@ from relocal.localizers import (
     Localizer,
     MapConfig,
     build_map,
+    calibrate,
     open_localizer,
     open_localizers,
     save_map,
@@ -49,6 +50,33 @@ class Map:
             f"{self.out}: {len(made)} points from {len(made.training_images)} training images, "
             f"mean track {float(made.track.float().mean()):.1f} images, {size:.1f} MB. "
             f"Next: relocal localize {shlex.quote(str(self.out))} PHOTO"
+        )
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate:
+    """Fit how sure a run or a map says it is to its errors on held-out training images.
+
+    A run that was trained with --validate is asked about its validation blocks. Otherwise a twin is
+    made without such blocks and asked, which takes as long as making the run or map did.
+
+    Example: relocal calibrate runs/heads scenes/heads
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run, or a map; the calibration is kept in it."""
+    scene: Positional[Path]
+    """The scene that it was made of."""
+
+    def run(self) -> int:
+        """Calibrates and says how sure the localizer may be."""
+        with progress_bar() as report:
+            found = calibrate(self.folder, load_scene(self.scene), report)
+        print(
+            f"{self.folder}: calibrated on {counted(found.images, 'held-out image')}; stated "
+            f"spreads are multiplied by {found.position:.3g} (position) and {found.rotation:.3g} "
+            "(rotation)."
         )
         return 0
 

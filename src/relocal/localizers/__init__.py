@@ -1,113 +1,18 @@
 """Localizers: ``localize(photo, camera=None) -> Estimate | None``, one file a way."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from relocal.camera import Camera
-from relocal.errors import InputError, unknown
-from relocal.images import Source
+from relocal.localizers.calibration import Calibration
 from relocal.localizers.feature_map import FeatureMap, MapConfig, build_map
+from relocal.localizers.held_out import calibrate
 from relocal.localizers.hybrid import Hybrid
-from relocal.localizers.map_files import JSON as MAP_JSON
 from relocal.localizers.map_files import load_map, save_map
+from relocal.localizers.registry import LOCALIZERS, Localizer, open_localizer, open_localizers
 from relocal.localizers.regressor import Regressor
-from relocal.localizers.retrieval import NEIGHBOURS, ImageIndex, Retrieval, index_images
+from relocal.localizers.retrieval import ImageIndex, Retrieval, index_images
 from relocal.localizers.structure import Structure
-from relocal.scene import Scene
-from relocal.training.run import CONFIG as RUN_JSON
-from relocal.types import Estimate
-
-
-@runtime_checkable
-class Localizer(Protocol):
-    """What evaluation, serving and the command line ask of every way to localize."""
-
-    method: str
-
-    def localize(self, image: Source, camera: Camera | None = None) -> Estimate | None:
-        """The pose of a photo, or None when it cannot tell."""
-        ...
-
-
-LOCALIZERS: dict[str, Callable[..., Localizer]] = {
-    "regressor": Regressor,
-    "retrieval": Retrieval,
-    "structure": Structure,
-    "hybrid": Hybrid,
-}
-
-_MADE_OF: dict[str, tuple[str, ...]] = {
-    "regressor": ("a run",),
-    "retrieval": ("a scene",),
-    "structure": ("a map",),
-    "hybrid": ("a run", "a map"),
-}
-
-
-def open_localizer(folder: Path | str) -> Any:
-    """The localizer that a folder holds: of a run a regressor, of a map the structure.
-
-    Raises:
-        InputError: If it is neither, or cannot be opened.
-    """
-    folder = Path(folder)
-    if (folder / MAP_JSON).is_file():
-        return Structure(load_map(folder))
-    if folder.is_dir() and not (folder / RUN_JSON).is_file():
-        raise InputError(
-            f"{folder}: this is no run and no map (it has neither {RUN_JSON} nor {MAP_JSON}); make "
-            "one with train or map."
-        )
-    return Regressor(folder)
-
-
-def open_localizers(
-    folders: Sequence[Path | str], kinds: Sequence[str] = (), scene: Scene | None = None
-) -> dict[str, Localizer]:
-    """The localizers of runs and maps, by name.
-
-    Args:
-        folders: Runs and maps of one scene.
-        kinds: Entries of ``LOCALIZERS``: of each run a regressor, of each map a structure, under
-            the folder's name; of the first run and the first map a hybrid; of the scene's training
-            images retrieval. By default what each folder is by itself.
-        scene: The scene, for retrieval.
-
-    Raises:
-        InputError: If a folder is neither or cannot be opened, two have the same name, or a kind is
-            unknown or lacks what it is made of.
-    """
-    by_name: dict[str, Any] = {}
-    for folder in map(Path, folders):
-        name = folder.resolve().name
-        if name in by_name or name in LOCALIZERS:
-            raise InputError(f"{folder}: {name} is the name of another; rename the folder.")
-        by_name[name] = open_localizer(folder)
-    parts = {
-        "a run": [one.run for one in by_name.values() if isinstance(one, Regressor)],
-        "a map": [one.map for one in by_name.values() if isinstance(one, Structure)],
-        "a scene": [] if scene is None else [scene],
-    }
-    found: dict[str, Localizer] = {} if kinds else by_name
-    for kind in kinds:
-        if kind not in LOCALIZERS:
-            raise unknown("--localizer", kind, LOCALIZERS)
-        if missing := [part for part in _MADE_OF[kind] if not parts[part]]:
-            raise InputError(f"--localizer {kind}: needs {' and '.join(missing)} (--with).")
-        made = LOCALIZERS[kind]
-        if kind == "retrieval":
-            found[f"retrieval of {NEIGHBOURS}"] = made(scene)  # the baseline takes the nearest
-        elif kind == "hybrid":
-            found[kind] = made(parts["a run"][0], parts["a map"][0])
-        else:
-            kept = Regressor if kind == "regressor" else Structure
-            found |= {name: one for name, one in by_name.items() if isinstance(one, kept)}
-    return found
-
 
 __all__ = [
     "LOCALIZERS",
+    "Calibration",
     "FeatureMap",
     "Hybrid",
     "ImageIndex",
@@ -117,6 +22,7 @@ __all__ = [
     "Retrieval",
     "Structure",
     "build_map",
+    "calibrate",
     "index_images",
     "load_map",
     "open_localizer",

@@ -21,6 +21,7 @@ from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.features import Keypoints, extractor, grey, restored
 from relocal.images import Source, decode, fit_camera, resize, upright_size
+from relocal.localizers.calibration import Calibration
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.sfm.database import numbered
@@ -111,6 +112,8 @@ class FeatureMap:
     """How many images see each point."""
     seen_by: Int[Tensor, " n"]
     """The images that see the first point, then those that see the second, ..."""
+    calibration: Calibration | None = None
+    """What its stated spreads have to be multiplied by, where that is known."""
 
     def __len__(self) -> int:
         """How many points there are."""

@@ -7,8 +7,9 @@ import torch
 
 from relocal.camera import Camera
 from relocal.images import Source, camera_of_photo, load_view
-from relocal.training import Run, load_run, predict
-from relocal.types import Estimate
+from relocal.localizers.calibration import read_calibration
+from relocal.training import Run, load_run, predictions
+from relocal.types import Estimate, Prediction
 
 
 class Regressor:
@@ -25,6 +26,7 @@ class Regressor:
         self.run = run if isinstance(run, Run) else load_run(Path(run))
         self.model = self.run.model()
         self.method = self.run.config.model.name
+        self.calibration = read_calibration(self.run.folder)
 
     def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:
         """Says where a photo was taken.
@@ -47,12 +49,23 @@ class Regressor:
             camera, warning = camera_of_photo(source, self.run.photo_camera)
         view = load_view(source, camera, self.run.camera)
         cached = self.run.config.cached
-        poses = predict(self.model, view[None], self.run.camera, self.run.window, cached)
-        pose = poses[0].to(torch.float64).canonical()
-        return Estimate(
-            pose=pose,
+        said = predictions(self.model, view[None], self.run.camera, self.run.window, cached)
+        sigma, sigma_deg = _spread(said)
+        estimate = Estimate(
+            pose=said.pose()[0].to(torch.float64).canonical(),
             unit=self.run.unit,
             method=self.method,
             time_ms=1000 * (time.perf_counter() - start),
+            sigma_m=sigma,
+            sigma_deg=sigma_deg,
             warnings=() if warning is None else (warning,),
         )
+        return estimate if self.calibration is None else self.calibration.of(estimate)
+
+
+def _spread(said: Prediction) -> tuple[float, float] | tuple[None, None]:
+    """How sure a network that says so is: per axis, of position and rotation vector in degrees."""
+    if said.log_var is None:
+        return None, None
+    position, rotation = (said.log_var[0] / 2).exp()
+    return float(position), float(torch.rad2deg(rotation))

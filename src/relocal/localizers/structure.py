@@ -88,7 +88,7 @@ def estimate(
     pose, matches = found
     doubt = _doubt(map, keypoints, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, keypoints, matches), camera)
-    return Estimate(
+    answer = Estimate(
         pose=pose,
         unit=map.unit,
         method=method,
@@ -98,6 +98,7 @@ def estimate(
         inliers=len(matches),
         warnings=(*warnings, *([] if doubt is None else [doubt])),
     )
+    return answer if map.calibration is None else map.calibration.of(answer)
 
 
 def pose_of(

@@ -14,27 +14,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from relocal.backbones import Stage
-from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.losses import build_loss, check_log_variance, check_rotation, check_scene
 from relocal.metrics import median
 from relocal.models import PoseNet
-from relocal.pose import Pose, position_error, rotation_error_deg
+from relocal.pose import position_error, rotation_error_deg
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
 from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
 from relocal.training.data import Report, TrainingData
-from relocal.training.features import central_cells
+from relocal.training.prediction import predict
 from relocal.training.progress import check_finite, epoch_row, errors_row, progress_line
 from relocal.training.run import Run, build_model, channels_last
-from relocal.training.views import central_view
 from relocal.types import Prediction, Target
 
 AUXILIARY_WEIGHT = 0.3  # PoseNet's released training files
-_EVALUATION_BATCH = 64
 _SECONDS_A_LINE = 0.1
 
 
@@ -288,43 +284,6 @@ def validation_row(
         "validation_position": median(position_error(poses, truth).numpy()),
         "validation_rotation_deg": median(rotation_error_deg(poses, truth).numpy()),
     }
-
-
-@torch.no_grad()
-def predict(
-    model: PoseNet,
-    images: Tensor,
-    camera: Camera,
-    window: Camera,
-    cached: Stage = "none",
-    device: torch.device | str = "cpu",
-) -> Pose:
-    """Poses (n,) of images, in float32, on the CPU.
-
-    Args:
-        model: The network.
-        images: Images of the training camera, uint8, or their features as they are cached.
-        camera: The training camera.
-        window: Its part that the network sees.
-        cached: The part of the backbone whose features the network was trained on.
-        device: Where the network is.
-    """
-    was_training = model.training
-    model.eval()
-    poses: list[Pose] = []
-    for batch in images.split(_EVALUATION_BATCH):
-        batch = batch.to(device)
-        pixels = batch.dtype == torch.uint8
-        if cached == "stem":
-            maps = model.backbone.stem(batch.float()) if pixels else batch
-            prediction = model(central_cells(maps, camera, window), "stem")
-        elif pixels:
-            prediction = model(central_view(batch, window))
-        else:
-            prediction = model(batch[:, 0].float(), "all")  # the view that did not turn
-        poses.append(prediction.pose().to("cpu"))
-    model.train(was_training)
-    return Pose(torch.cat([p.position for p in poses]), torch.cat([p.quaternion for p in poses]))
 
 
 def _resolve(config: TrainConfig | None, out: Path, resume: bool) -> TrainConfig:

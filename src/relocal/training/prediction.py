@@ -1,0 +1,69 @@
+"""What a trained network says of images, batch by batch."""
+
+import torch
+from torch import Tensor
+
+from relocal.backbones import Stage
+from relocal.camera import Camera
+from relocal.models import PoseNet
+from relocal.pose import Pose
+from relocal.training.features import central_cells
+from relocal.training.views import central_view
+from relocal.types import Prediction
+
+_BATCH = 64
+
+
+@torch.no_grad()
+def predict(
+    model: PoseNet,
+    images: Tensor,
+    camera: Camera,
+    window: Camera,
+    cached: Stage = "none",
+    device: torch.device | str = "cpu",
+) -> Pose:
+    """Poses (n,) of images, in float32, on the CPU; arguments as ``predictions`` takes them."""
+    return predictions(model, images, camera, window, cached, device).pose()
+
+
+@torch.no_grad()
+def predictions(
+    model: PoseNet,
+    images: Tensor,
+    camera: Camera,
+    window: Camera,
+    cached: Stage = "none",
+    device: torch.device | str = "cpu",
+) -> Prediction:
+    """What a network says of images, in float32, on the CPU.
+
+    Args:
+        model: The network.
+        images: Images of the training camera, uint8, or their features as they are cached.
+        camera: The training camera.
+        window: Its part that the network sees.
+        cached: The part of the backbone whose features the network was trained on.
+        device: Where the network is.
+    """
+    was_training = model.training
+    model.eval()
+    parts: list[Prediction] = []
+    for batch in images.split(_BATCH):
+        batch = batch.to(device)
+        pixels = batch.dtype == torch.uint8
+        if cached == "stem":
+            maps = model.backbone.stem(batch.float()) if pixels else batch
+            parts.append(model(central_cells(maps, camera, window), "stem"))
+        elif pixels:
+            parts.append(model(central_view(batch, window)))
+        else:
+            parts.append(model(batch[:, 0].float(), "all"))  # the view that did not turn
+    model.train(was_training)
+    sure = [part.log_var for part in parts if part.log_var is not None]
+    return Prediction(
+        torch.cat([part.position for part in parts]).cpu(),
+        torch.cat([part.rotation for part in parts]).cpu(),
+        model.rotation_name,
+        torch.cat(sure).cpu() if sure else None,
+    )
