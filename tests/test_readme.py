@@ -110,10 +110,14 @@ def test_demo_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     check("demo", {})
 
 
+PARTS = ("loss", "backbone", "dataset", "localizer")
+
+
 @pytest.mark.docs
-@pytest.mark.parametrize("page", ["add-a-loss", "add-a-backbone", "add-a-dataset"])
+@pytest.mark.parametrize("page", [f"add-a-{part}" for part in PARTS])
 def test_what_others_add_works(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables: list[dict[str, Any]] = [relocal.LOSSES, relocal.BACKBONES, relocal.DATASETS]
+    tables.append(relocal.LOCALIZERS)
     before = [dict(table) for table in tables]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
