@@ -14,11 +14,11 @@ from relocal.errors import InputError
 from relocal.losses import LOSSES, LossConfig
 from relocal.losses.uncoupled import Position
 from relocal.scene import Scene, load_scene
+from relocal.scene.splits import block_numbers
 from relocal.studies import StudyConfig, cells, comparisons, load_study, study
 from relocal.studies.folds import (
     Fold,
     asked_images,
-    block_numbers,
     fold_scene,
     folds_of,
     training_images,

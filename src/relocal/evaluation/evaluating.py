@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -30,6 +31,7 @@ from relocal.metrics import (
 from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.scene.scene import some
+from relocal.scene.splits import block_numbers
 from relocal.training.run import Run, environment
 
 
@@ -77,6 +79,7 @@ def evaluate(
         methods=methods,
         thresholds=_thresholds(scene),
         extent=scene.extent(),
+        block=block_numbers(scene, test),
         corruptions=_under_corruptions(localizers, scene, test, progress) if corruptions else {},
         made_by={
             **environment(),
@@ -105,17 +108,20 @@ def _ask(
     estimates: list[Pose | None] = []
     times: list[float] = []
     others = Counter[str]()
+    sigmas = np.full((len(test), 2), np.nan)
     for done, index in enumerate(test.tolist(), start=1):
         estimate = localizer.localize(scene.path(index), scene.camera(index))
         estimates.append(None if estimate is None else estimate.pose)
         if estimate is not None:
             times.append(estimate.time_ms)
+            if estimate.sigma_m is not None and estimate.sigma_deg is not None:
+                sigmas[done - 1] = estimate.sigma_m, estimate.sigma_deg
             others.update([estimate.method] if estimate.method != localizer.method else [])
         progress(done, len(test), name)
     errors = pose_errors(estimates, scene.poses[test])
     # The first photo warms the machine up.
     typical = float(torch.tensor(times[1:] or times).median()) if times else None
-    return MethodResult(estimates, errors, typical, dict(others))
+    return MethodResult(estimates, errors, typical, sigmas, dict(others))
 
 
 def _under_corruptions(

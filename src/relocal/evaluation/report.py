@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float, Int
+
+from relocal.evaluation.uncertainty import Coverage, coverages
 from relocal.metrics import PoseErrors, failures, mean, median, recall
 from relocal.pose import Pose
 
@@ -21,6 +25,8 @@ class MethodResult:
     errors: PoseErrors
     time_ms: float | None = None
     """Median time from a photo's file to its pose; None for baselines."""
+    sigmas: Float[np.ndarray, "n 2"] | None = None
+    """Stated spreads of position and rotation (degrees); not a number where none is stated."""
     other_methods: Mapping[str, int] = field(default_factory=dict)
     """How many answers are those of methods that the localizer fell back to, by their names."""
 
@@ -44,6 +50,8 @@ class Report:
     """Diagonal of the box around the scene's camera centres."""
     corruptions: Mapping[str, Mapping[str, tuple[PoseErrors, ...]]] = field(default_factory=dict)
     """By localizer and kind of corruption, the errors at each severity; empty if none was asked."""
+    block: Int[np.ndarray, " n"] | None = None
+    """The block of each image, whose errors are correlated; None: all are one."""
     notes: tuple[str, ...] = ()
     """What else a reader must not miss."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
@@ -70,7 +78,18 @@ class Report:
             "failures": failures(errors),
             "time_ms": result.time_ms,
             "other_methods": dict(result.other_methods),
+            "coverage": {
+                what: [asdict(one) for one in every]
+                for what, every in self.coverages(result).items()
+            },
         }
+
+    def coverages(self, result: MethodResult) -> dict[str, list[Coverage]]:
+        """How true the spreads are that a method states; nothing where it states none."""
+        if result.sigmas is None:
+            return {}
+        one = np.zeros(len(self.images), dtype=np.int64)
+        return coverages(result.errors, result.sigmas, one if self.block is None else self.block)
 
     def localizers(self) -> list[str]:
         """Names of the methods that are no baselines."""

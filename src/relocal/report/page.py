@@ -33,6 +33,8 @@ from relocal.report.panels import curves_panel, distance_panel, outside, view_pa
 from relocal.report.photos import Photos, Thumbnail, telling
 from relocal.report.tables import legend as legend_text
 from relocal.report.tables import numbers, training_text
+from relocal.report.uncertainty import ABOUT as SURE
+from relocal.report.uncertainty import CURVES_ABOUT, coverage_rows, risk_panel, stated
 
 NO_ANSWER = "no answer"
 _QUANTITIES: tuple[Quantity, Quantity] = ("position", "rotation")
@@ -50,6 +52,7 @@ def report_to_html(report: Report, photos: Photos) -> str:
         _curves(report),
         _distances(report),
         _views(report),
+        _uncertainty(report),
         _corruptions(report),
         _photos(report, photos),
         _images(report),
@@ -126,6 +129,25 @@ def _views(report: Report) -> str:
         "<p>Short strokes point where a camera looks. A thin line joins a true position to the "
         "predicted one.</p>",
         *parts,
+    )
+
+
+def _uncertainty(report: Report) -> str:
+    names = stated(report)
+    if not names:
+        return ""
+    head, *rows = coverage_rows(report)
+    keys = [legend_key(n, f"border-top:3px solid {colours(report)[n]}") for n in names]
+    return section(
+        "How sure they are",
+        f'<p class="note">{marked(SURE)}</p>',
+        table("Coverage of the stated regions", head, rows),
+        f'<p class="note">{marked(CURVES_ABOUT)}</p>',
+        legend(keys),
+        panel_row(
+            (risk_panel(report, quantity), f"{quantity.capitalize()} error of the surest answers")
+            for quantity in _QUANTITIES
+        ),
     )
 
 

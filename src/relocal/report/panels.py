@@ -61,7 +61,7 @@ def curves_panel(report: Report, quantity: Quantity) -> str:
         plot_curves(axes, report, quantity)
         axes.set_ylabel("share of images")
 
-    return _panel(draw, alt)
+    return panel(draw, alt)
 
 
 def distance_panel(report: Report, quantity: Quantity) -> str:
@@ -93,7 +93,7 @@ def distance_panel(report: Report, quantity: Quantity) -> str:
         for name, errors in every.items()
     )
     alt = f"Points: {quantity} error against distance to the nearest training pose. "
-    return _panel(draw, alt + "; ".join(found))
+    return panel(draw, alt + "; ".join(found))
 
 
 def _plot_marks(axes: Any, nearest: Errors, errors: Errors, top: float, colour: str) -> None:
@@ -150,7 +150,7 @@ def view_panel(report: Report, method: str | None, side: bool) -> str:
         f"Map from {'the side' if side else 'above'}: {len(report.training)} training positions, "
         f"{len(report.truth)} true ones{predictions}, with look directions"
     )
-    return _panel(draw, alt, height=3.6)
+    return panel(draw, alt, height=3.6)
 
 
 def outside(report: Report, method: str) -> int:
@@ -204,7 +204,7 @@ def _amount(value: float, report: Report, quantity: Quantity) -> str:
     return f"{value:.3f} {report.unit}" if quantity == "position" else f"{value:.2f}°"
 
 
-def _panel(draw: Callable[[Any], None], alt: str, height: float = 3.2) -> str:
+def panel(draw: Callable[[Any], None], alt: str, height: float = 3.2) -> str:
     """Draws a panel, and makes of it an SVG element that can stand in a page."""
     from matplotlib.figure import Figure
 

@@ -15,6 +15,8 @@ from relocal.report.corruptions import (
 from relocal.report.figures import CURVES, TOP_VIEW
 from relocal.report.lines import pose_to_json
 from relocal.report.making import trainings, unit_name
+from relocal.report.uncertainty import ABOUT as SURE
+from relocal.report.uncertainty import coverage_rows, stated
 
 _BASELINES = (
     "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
@@ -101,6 +103,7 @@ def report_to_markdown(report: Report) -> str:
             "",
             f"![Share of images at or below each error]({CURVES})",
             "",
+            *_uncertainty(report),
             *_corruptions(report),
             "## How it was made",
             "",
@@ -114,6 +117,12 @@ def report_to_markdown(report: Report) -> str:
             "",
         ]
     )
+
+
+def _uncertainty(report: Report) -> list[str]:
+    if not stated(report):
+        return []
+    return ["## How sure they are", "", SURE, "", markdown_table(coverage_rows(report)), ""]
 
 
 def _corruptions(report: Report) -> list[str]:

@@ -8,6 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 from relocal.errors import InputError
 from relocal.scene.files import read_json
 from relocal.scene.scene import Scene, some
@@ -19,6 +24,7 @@ _CUT_BLOCKS = re.compile(r"blocks:(\d+)(?:/(\d+))?/?")
 FORMS = "official, sequence, blocks:40/5/5, last:25% or a JSON file with train and test lists"
 LAST_GAP = 5
 _SIZE, _EVERY, _GAP = 40, 5, 5
+_BLOCKS_A_SEQUENCE = 1_000_000
 
 Parts = tuple[list[str], list[str]]
 Splits = dict[str, tuple[str, ...]]
@@ -212,3 +218,21 @@ def _read_split_file(scene: Scene, path: Path) -> Splits:
 
 def _stem(name: str) -> str:
     return re.sub(r"\.\w+$", "", name)
+
+
+def block_numbers(scene: Scene, index: Int[Tensor, " n"]) -> Int[np.ndarray, " n"]:
+    """The block that each image belongs to, ascending along each recording.
+
+    Blocks are those of the split's rule; where it has none, stretches of 40 frames.
+    """
+    rule = _BLOCKS.search(str(scene.provenance.get("split", "")))
+    size = int(rule[1]) if rule else _SIZE
+    place: dict[str, int] = {}
+    order: dict[str, int] = {}
+    numbers = torch.zeros(len(scene), dtype=torch.long)
+    for i in range(len(scene)):
+        sequence = scene.sequence(i)
+        order.setdefault(sequence, len(order))
+        place[sequence] = place.get(sequence, -1) + 1
+        numbers[i] = order[sequence] * _BLOCKS_A_SEQUENCE + place[sequence] // size
+    return numbers[index].numpy()

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -18,11 +16,10 @@ from relocal.errors import InputError
 from relocal.scene import Scene, apply_split, load_scene
 from relocal.scene.colmap import read_colmap, write_colmap
 from relocal.sfm import TriangulateConfig, triangulated
-from relocal.training.data import VALIDATION_BLOCK, split_validation
+from relocal.training.data import split_validation
 
 _RULE = re.compile(r"(?P<rule>.+) fold (?P<fold>\d+)")
 _BLOCKS = re.compile(r"blocks:(\d+)/(\d+)/\d+")
-_BLOCKS_A_SEQUENCE = 1_000_000
 
 OWN = -1
 """The fold that the scene was imported with."""
@@ -133,21 +130,3 @@ def asked_images(scene: Scene, final: bool) -> Int[Tensor, " n"]:
 def training_images(scene: Scene, final: bool) -> Int[Tensor, " n"]:
     """The images that networks learn from, when those of ``asked_images`` are asked."""
     return split_validation(scene, scene.indices("train"), not final)[0]
-
-
-def block_numbers(scene: Scene, index: Int[Tensor, " n"]) -> Int[np.ndarray, " n"]:
-    """The block that each image belongs to, ascending along each recording.
-
-    Blocks are those of the split's rule; where it has none, stretches of 40 frames.
-    """
-    rule = _BLOCKS.search(str(scene.provenance.get("split", "")))
-    size = int(rule[1]) if rule else VALIDATION_BLOCK
-    place: dict[str, int] = {}
-    order: dict[str, int] = {}
-    numbers = torch.zeros(len(scene), dtype=torch.long)
-    for i in range(len(scene)):
-        sequence = scene.sequence(i)
-        order.setdefault(sequence, len(order))
-        place[sequence] = place.get(sequence, -1) + 1
-        numbers[i] = order[sequence] * _BLOCKS_A_SEQUENCE + place[sequence] // size
-    return numbers[index].numpy()

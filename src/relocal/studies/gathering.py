@@ -11,9 +11,10 @@ from relocal.evaluation import baselines, radian_weight, regime_of
 from relocal.losses import LossConfig, loss_text
 from relocal.metrics import PoseErrors, nearest_pose, pose_errors
 from relocal.scene.files import read_json, write_json
+from relocal.scene.splits import block_numbers
 from relocal.studies.cells import Cell, data_identity
 from relocal.studies.config import StudyConfig
-from relocal.studies.folds import Fold, asked_images, block_numbers, fold_scene, training_images
+from relocal.studies.folds import Fold, asked_images, fold_scene, training_images
 from relocal.studies.plan import Plan
 from relocal.studies.results import VALIDATION, MethodErrors, SceneErrors
 

@@ -1,0 +1,63 @@
+"""How sure localizers are, in a report: coverage as rows, and errors of the surest answers."""
+
+from typing import Any
+
+from relocal.evaluation import Report
+from relocal.evaluation.uncertainty import Coverage, risk_coverage
+from relocal.report.figures import Quantity, colours, errors_of, unit_of
+from relocal.report.panels import panel
+
+ABOUT = (
+    "Share of errors within the region that is said to hold 68 % or 95 % of them, mean over "
+    "blocks, with its 95 % interval where there are several. Less is too sure, more too doubtful. "
+    "`relocal calibrate` fits the spreads to held-out training images."
+)
+CURVES_ABOUT = (
+    "The median error of the surest answers, against how many of all photos they are: a line that "
+    "rises to the right belongs to a localizer that knows which of its answers are good."
+)
+
+
+def stated(report: Report) -> list[str]:
+    """The localizers that say how sure they are."""
+    return [n for n in report.localizers() if report.coverages(report.methods[n])]
+
+
+def coverage_rows(report: Report) -> list[list[str]]:
+    """Coverage as text: the names of the columns, then a row a localizer that states spreads."""
+    head = ["method", "position 68 %", "position 95 %", "rotation 68 %", "rotation 95 %"]
+    rows = [head]
+    for name in stated(report):
+        found = report.coverages(report.methods[name])
+        rows.append([name, *(_text(one) for every in found.values() for one in every)])
+    return rows
+
+
+def _text(one: Coverage) -> str:
+    share = f"{100 * one.found:.0f} %"
+    if one.interval is None:
+        return share
+    low, high = (f"{100 * end:.0f}" for end in one.interval)
+    return f"{share} ({low} to {high})"
+
+
+def risk_panel(report: Report, quantity: Quantity) -> str:
+    """Median errors of the surest answers, as inline SVG."""
+    which = 0 if quantity == "position" else 1
+    curves = {
+        name: risk_coverage(errors_of(report, name, quantity), sigmas[:, which])
+        for name in stated(report)
+        if (sigmas := report.methods[name].sigmas) is not None
+    }
+
+    def draw(axes: Any) -> None:
+        for name, (kept, medians) in curves.items():
+            axes.plot(kept, medians, color=colours(report)[name], lw=2)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("share of photos, the surest first")
+        axes.set_ylabel(f"median {quantity} error, {unit_of(report, quantity)}")
+
+    return panel(
+        draw, f"Curves: median {quantity} error of the surest answers: {', '.join(curves)}"
+    )
