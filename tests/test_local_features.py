@@ -84,13 +84,6 @@ def test_steps_keep_directions(seed: int) -> None:
     assert (again * values).sum(1).min() > 0.99
 
 
-def test_keypoints_follow_a_resize() -> None:
-    found = FEATURES["sift"](noise(3), 50)
-    twice = found.scaled(2.0, 3.0)
-    assert torch.allclose(twice.xy, found.xy * torch.tensor([2.0, 3.0]))
-    assert torch.allclose(twice.size, found.size * 6**0.5)
-
-
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"--features.*sift"):
         extractor("shift")

@@ -123,6 +123,9 @@ def test_points_are_where_the_images_see_them(map_: FeatureMap, tiny_scene: Scen
         assert inside.float().mean() > 0.99
     walls = tiny_scene.points
     assert walls is not None
+    nearest = np.linalg.norm(map_.xyz.numpy()[:, None] - walls.xyz[None], axis=2).argmin(1)
+    apart = np.abs(map_.rgb.numpy().astype(int) - walls.rgb[nearest]).mean()
+    assert apart < 60  # colours are those of what is there, more or less
     low, high = walls.xyz.min(0) - 0.2, walls.xyz.max(0) + 0.2
     inside = ((map_.xyz.numpy() > low) & (map_.xyz.numpy() < high)).all(1)
     assert inside.mean() > 0.98
@@ -227,6 +230,15 @@ def test_a_wrong_focal_length_is_doubted(
     doubted = [e for e in found if e is None or any("focal length" in w for w in e.warnings)]
     # Of a flat wall, moving away and a longer lens look the same.
     assert len(doubted) >= 0.7 * len(rows)
+
+
+def test_a_map_may_look_at_photos_at_another_scale(tiny_scene: Scene) -> None:
+    larger = Structure(build_map(tiny_scene, MapConfig(limit=1000, scale=1.5)))
+    rows = tiny_scene.indices("test").tolist()
+    found = [larger.localize(tiny_scene.path(i), tiny_scene.camera(i)) for i in rows]
+    poses = Pose.stack([estimate.pose for estimate in found if estimate is not None])
+    assert len(poses) == len(rows)
+    assert position_error(poses, tiny_scene.poses[torch.tensor(rows)]).median() < 0.02
 
 
 def test_a_larger_photo_of_the_same_lens_gives_the_same_pose(

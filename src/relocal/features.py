@@ -35,12 +35,6 @@ class Keypoints:
         """How many keypoints there are."""
         return len(self.xy)
 
-    def scaled(self, x: float, y: float) -> "Keypoints":
-        """The keypoints of the same image at another size."""
-        return Keypoints(
-            self.xy * torch.tensor([x, y]), self.size * (x * y) ** 0.5, self.descriptors
-        )
-
 
 Extract = Callable[[UInt8[np.ndarray, "h w"], int], Keypoints]
 """A grey image and the most keypoints that are wanted -> its keypoints, strongest first."""

@@ -41,7 +41,7 @@ class MapConfig:
     """How a map is made of training images and their poses."""
 
     features: str = "sift"
-    """Kind of local features: sift, xfeat."""
+    """Kind of local features: sift."""
     limit: int = 2048
     """Most features an image."""
     scale: float = 1.0
@@ -53,7 +53,7 @@ class MapConfig:
     ratio: float = 0.9
     """A match must be this much nearer than the second nearest."""
     error_px: float = 2.0
-    """Largest reprojection error of an observation that is kept."""
+    """Largest reprojection error of an observation that is kept, in a photo as it is looked at."""
     dimensions: int = 64
     """Numbers that are kept of a descriptor: its principal directions in the map."""
 
@@ -162,32 +162,37 @@ class FeatureMap:
 def extract(
     source: Source, camera: Camera, config: MapConfig, photo_camera: Camera
 ) -> tuple[Camera, Keypoints]:
-    """The features of a photo, in its own pixels.
+    """The features of a photo as it is looked at: at a scale of the scene's photos.
 
     Args:
         source: A file, or the bytes of one.
         camera: Its camera, at any resolution.
-        config: Kind and number of features.
-        photo_camera: That of the scene's photos: a photo with a longer focal length is looked at in
-            a size in which it shows things as large as these do.
+        config: Kind and number of features, and the scale.
+        photo_camera: That of the scene's photos: a photo with a longer focal length, in pixels, is
+            looked at in a size in which it shows things as large as these do.
 
     Returns:
-        The camera at the photo's resolution, and the features.
+        The camera of the photo as it is looked at, and the features in its pixels.
 
     Raises:
         InputError: If the photo cannot be read or does not fit the camera.
     """
     width, height = upright_size(source)
-    camera = fit_camera(
-        camera, width, height, "photo" if isinstance(source, bytes) else str(source)
-    )
+    name = "photo" if isinstance(source, bytes) else str(source)
+    camera = seen_camera(fit_camera(camera, width, height, name), config, photo_camera)
+    return camera, extractor(config.features)(grey(_looked_at(source, camera)), config.limit)
+
+
+def _looked_at(source: Source, camera: Camera) -> UInt8[Tensor, "3 h w"]:
+    image = decode(source, (camera.width, camera.height))
+    same = (image.shape[2], image.shape[1]) == (camera.width, camera.height)
+    return image if same else resize(image, camera.width, camera.height)
+
+
+def seen_camera(camera: Camera, config: MapConfig, photo_camera: Camera) -> Camera:
+    """The camera of a photo as it is looked at."""
     scale = config.scale * min(1.0, float((photo_camera.focal / camera.focal).min()))
-    size = round(width * scale), round(height * scale)
-    image = decode(source, size)
-    if (image.shape[2], image.shape[1]) != size:
-        image = resize(image, *size)
-    found = extractor(config.features)(grey(image), config.limit)
-    return camera, found.scaled(width / size[0], height / size[1])
+    return camera.resized(round(camera.width * scale), round(camera.height * scale))
 
 
 def build_map(
@@ -210,10 +215,10 @@ def build_map(
     if len(train) < 3:
         raise InputError(f"{scene.name}: a map needs 3 training images or more.")
     pairs = pose_pairs(scene.poses[train], config.triangulation())
-    keypoints = _keypoints(scene, train.tolist(), config, progress)
+    keypoints, colours = _keypoints(scene, train.tolist(), config, progress)
     work = scene.cache_folder() / "map"
     work.mkdir(parents=True, exist_ok=True)
-    part = _numbered(scene, train, work)
+    part = _numbered(scene, train, config, work)
     matches = match_known_poses(
         part, keypoints, pairs, ratio=config.ratio, error_px=_EPIPOLAR_PX, progress=progress
     )
@@ -224,35 +229,44 @@ def build_map(
             f"{scene.name}: no map point could be triangulated; are its poses and cameras right, "
             "and do its photos show texture?"
         )
-    return _sorted_by_word(scene, train, config, tracks, keypoints)
+    return _sorted_by_word(scene, train, config, tracks, keypoints, colours)
 
 
-def _numbered(scene: Scene, train: Int[Tensor, " n"], work: Path) -> Scene:
+def _numbered(scene: Scene, train: Int[Tensor, " n"], config: MapConfig, work: Path) -> Scene:
+    """The training images as they are looked at, under names that are numbers."""
+    usual = scene.usual_camera(train)
     part = replace(
         scene,
         images=tuple(scene.images[i] for i in train.tolist()),
+        cameras=tuple(seen_camera(camera, config, usual) for camera in scene.cameras),
         camera_index=scene.camera_index[train],
         poses=scene.poses[train],
         splits={},
         points=None,
     )
-    return numbered(part, torch.arange(len(train)), work)
+    return numbered(part, torch.arange(0), work)
 
 
 def _keypoints(
     scene: Scene, rows: list[int], config: MapConfig, progress: Progress
-) -> list[Keypoints]:
+) -> tuple[list[Keypoints], list[UInt8[Tensor, "_ 3"]]]:
+    """The features of images, and the colours that they have there."""
     usual = scene.usual_camera(torch.tensor(rows))
 
-    def one(i: int) -> Keypoints:
-        return extract(scene.path(i), scene.camera(i), config, usual)[1]
+    def one(i: int) -> tuple[Keypoints, Tensor]:
+        image = _looked_at(scene.path(i), seen_camera(scene.camera(i), config, usual))
+        found = extractor(config.features)(grey(image), config.limit)
+        x, y = found.xy.long().unbind(1)  # the pixel's own corner is what floor gives
+        return found, image[:, y.clamp(max=image.shape[1] - 1), x.clamp(max=image.shape[2] - 1)].T
 
-    found: list[Keypoints] = []
+    keypoints: list[Keypoints] = []
+    colours: list[Tensor] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done, keypoints in enumerate(pool.map(one, rows), start=1):
-            found.append(keypoints)
-            progress(done, len(rows), "finding features")
-    return found
+        for found, rgb in pool.map(one, rows):
+            keypoints.append(found)
+            colours.append(rgb)
+            progress(len(keypoints), len(rows), "finding features")
+    return keypoints, colours
 
 
 def _sorted_by_word(
@@ -261,11 +275,13 @@ def _sorted_by_word(
     config: MapConfig,
     tracks: Tracks,
     keypoints: Sequence[Keypoints],
+    colours: Sequence[UInt8[Tensor, "_ 3"]],
 ) -> FeatureMap:
     point = torch.from_numpy(tracks.point)
     start = torch.tensor([0, *(len(k) for k in keypoints)]).cumsum(0)
-    seen = torch.cat([k.descriptors for k in keypoints])
-    seen = restored(seen[start[torch.from_numpy(tracks.image)] + torch.from_numpy(tracks.keypoint)])
+    rows = start[torch.from_numpy(tracks.image)] + torch.from_numpy(tracks.keypoint)
+    seen = restored(torch.cat([k.descriptors for k in keypoints])[rows])
+    rgb = torch.cat(list(colours))[rows].float()
     count = len(tracks.xyz)
     mean = torch.zeros(count, seen.shape[1]).index_add(0, point, seen)
     basis = principal_directions(mean, config.dimensions)
@@ -285,7 +301,7 @@ def _sorted_by_word(
         anchors=scene.anchors([scene.images[i] for i in train.tolist()]),
         poses=scene.poses[train].to(torch.float32),
         xyz=torch.from_numpy(tracks.xyz)[order].float(),
-        rgb=torch.from_numpy(tracks.rgb)[order].to(torch.uint8),
+        rgb=_mean_of(rgb, point, count)[order].round().to(torch.uint8),
         descriptors=signed_steps(mean[order]),
         words=signed_steps(words),
         basis=basis,
@@ -293,6 +309,14 @@ def _sorted_by_word(
         track=torch.bincount(place[point], minlength=count).to(torch.int16),
         seen_by=torch.from_numpy(tracks.image)[by_point].to(torch.int32),
     )
+
+
+def _mean_of(
+    values: Float[Tensor, "n k"], point: Int[Tensor, " n"], count: int
+) -> Float[Tensor, "P k"]:
+    """The mean over the observations of each point."""
+    total = torch.zeros(count, values.shape[1]).index_add(0, point, values)
+    return total / torch.bincount(point, minlength=count)[:, None]
 
 
 def principal_directions(descriptors: Float[Tensor, "P D"], count: int) -> Float[Tensor, "D d"]:

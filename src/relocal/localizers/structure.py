@@ -18,9 +18,11 @@ from relocal.pose import Pose
 from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
 from relocal.types import Estimate
 
-RATIO = 0.8
-NEAR_RATIO = 0.9
+RATIO, NEAR_RATIO = 0.8, 0.9
+"""How much nearer than the second nearest a match must be, in the whole map and near a pose."""
 RANSAC_PX, NEAR_PX = 8.0, (10.0, 4.0)
+"""Errors that are allowed while a pose is found, and then while it is refined, in a photo as it is
+looked at."""
 LEAST_INLIERS = 12
 _ENOUGH_TO_DOUBT, _OFF_FOCAL = 50, 0.03
 
@@ -138,8 +140,8 @@ def _doubt(
     ratio = fitted_focal(pose, *_arrays(map, keypoints, matches), camera)
     if abs(ratio - 1) <= _OFF_FOCAL:
         return None
-    focal = float(camera.focal.mean())
+    longer = f"{100 * abs(ratio - 1):.0f} % {'longer' if ratio > 1 else 'shorter'}"
     return (
-        f"a focal length of {ratio * focal:.0f} pixels fits what the photo shows better than the "
-        f"{focal:.0f} of its camera; the pose is wrong if the camera is (--camera)."
+        f"a focal length {longer} than its camera's fits what the photo shows better; if the "
+        "camera is wrong the pose is, too (--camera)."
     )

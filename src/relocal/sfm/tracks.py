@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from relocal.camera import Camera
@@ -30,8 +30,6 @@ class Tracks:
 
     xyz: Float[np.ndarray, "P 3"]
     """Positions in the world."""
-    rgb: UInt8[np.ndarray, "P 3"]
-    """Colours."""
     point: Int[np.ndarray, " n"]
     """For each observation, the point; ascending."""
     image: Int[np.ndarray, " n"]
@@ -159,6 +157,5 @@ def _tracks(model: Any) -> Tracks:
     observed = np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
     return Tracks(
         np.array([point.xyz for point in points]).reshape(-1, 3),
-        np.array([point.color for point in points], np.uint8).reshape(-1, 3),
         *observed.T,
     )
