@@ -33,11 +33,15 @@ EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 def localizer(
     request: pytest.FixtureRequest, tiny_run: Path, tiny_map: Path, tiny_scene: Scene
 ) -> Localizer:
+    run = load_run(tiny_run)
+    model = replace(run.config.model, dropout=0.2)
     parts = {
         "regressor": (tiny_run,),
         "retrieval": (tiny_scene,),
         "structure": (tiny_map,),
         "hybrid": (tiny_run, tiny_map),
+        "bayesian": (replace(run, config=replace(run.config, model=model)),),
+        "ensemble": ([tiny_run, run],),
     }
     return LOCALIZERS[request.param](*parts[request.param])
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from relocal.features import FEATURES
     from relocal.localizers import (
         LOCALIZERS,
+        Bayesian,
+        Ensemble,
         FeatureMap,
         Hybrid,
         Localizer,
@@ -77,7 +79,8 @@ _HOME = {
     "evaluation": ("Report", "evaluate", "evaluate_estimates"),
     "features": ("FEATURES",),
     "localizers": (
-        *("LOCALIZERS", "FeatureMap", "Hybrid", "Localizer", "MapConfig", "Regressor"),
+        *("LOCALIZERS", "Bayesian", "Ensemble", "FeatureMap", "Hybrid", "Localizer", "MapConfig"),
+        "Regressor",
         *("Retrieval", "Structure"),
         *("build_map", "calibrate", "load_map", "open_localizers", "save_map"),
     ),

@@ -100,8 +100,9 @@ class Evaluate:
     """More runs and maps, measured on the same photos."""
     localizer: str | None = None
     """Ways to localize, with commas: regressor (each run), structure (each map), hybrid (the first
-    run says where to look in the first map), retrieval (the training images that look most alike).
-    By default what each folder is by itself."""
+    run says where to look in the first map), retrieval (the training images that look most alike),
+    ensemble (the mean of all runs), bayesian (samples of the first run). By default what each
+    folder is by itself."""
     labels: Path | None = None
     """True poses of all images that other systems were asked about, in metres: lines
     name qw qx qy qz tx ty tz, cam_from_world."""

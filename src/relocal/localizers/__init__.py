@@ -1,6 +1,8 @@
 """Localizers: ``localize(photo, camera=None) -> Estimate | None``, one file a way."""
 
+from relocal.localizers.bayesian import Bayesian
 from relocal.localizers.calibration import Calibration
+from relocal.localizers.ensemble import Ensemble
 from relocal.localizers.feature_map import FeatureMap, MapConfig, build_map
 from relocal.localizers.held_out import calibrate
 from relocal.localizers.hybrid import Hybrid
@@ -12,7 +14,9 @@ from relocal.localizers.structure import Structure
 
 __all__ = [
     "LOCALIZERS",
+    "Bayesian",
     "Calibration",
+    "Ensemble",
     "FeatureMap",
     "Hybrid",
     "ImageIndex",

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 from relocal.camera import Camera
 from relocal.errors import InputError, unknown
 from relocal.images import Source
+from relocal.localizers.bayesian import Bayesian
+from relocal.localizers.ensemble import Ensemble
 from relocal.localizers.hybrid import Hybrid
 from relocal.localizers.map_files import JSON as MAP_JSON
 from relocal.localizers.map_files import load_map
@@ -34,6 +36,8 @@ LOCALIZERS: dict[str, Callable[..., Localizer]] = {
     "retrieval": Retrieval,
     "structure": Structure,
     "hybrid": Hybrid,
+    "bayesian": Bayesian,
+    "ensemble": Ensemble,
 }
 
 _MADE_OF: dict[str, tuple[str, ...]] = {
@@ -41,6 +45,8 @@ _MADE_OF: dict[str, tuple[str, ...]] = {
     "retrieval": ("a scene",),
     "structure": ("a map",),
     "hybrid": ("a run", "a map"),
+    "bayesian": ("a run",),
+    "ensemble": ("a run",),
 }
 
 
@@ -69,8 +75,9 @@ def open_localizers(
     Args:
         folders: Runs and maps of one scene.
         kinds: Entries of ``LOCALIZERS``: of each run a regressor, of each map a structure, under
-            the folder's name; of the first run and the first map a hybrid; of the scene's training
-            images retrieval. By default what each folder is by itself.
+            the folder's name; of the first run and the first map a hybrid; samples of the first run
+            (bayesian); the mean of all runs (ensemble); of the scene's training images retrieval.
+            By default what each folder is by itself.
         scene: The scene, for retrieval.
 
     Raises:
@@ -99,6 +106,10 @@ def open_localizers(
             found[f"retrieval of {NEIGHBOURS}"] = made(scene)  # the baseline takes the nearest
         elif kind == "hybrid":
             found[kind] = made(parts["a run"][0], parts["a map"][0])
+        elif kind == "bayesian":
+            found[kind] = made(parts["a run"][0])
+        elif kind == "ensemble":
+            found[f"ensemble of {len(parts['a run'])}"] = made(parts["a run"])
         else:
             kept = Regressor if kind == "regressor" else Structure
             found |= {name: one for name, one in by_name.items() if isinstance(one, kept)}

@@ -157,11 +157,21 @@ class PoseNet(nn.Module):
     def forward(self, image: Float[Tensor, "B _ _ _"], done: Stage = "none") -> Prediction:
         """Predicts poses from RGB images in 0..255, or from what a stage of the backbone made."""
         maps = self.backbone.features(image, done)
-        main = self._prediction(*self.head(self.pool(maps["out"]).flatten(1)))
+        main = self.answer(self.pool(maps["out"]).flatten(1))
         if self.training:
             pairs = zip(self.inner_layers, self.auxiliary, strict=True)
             main.auxiliary = tuple(self._prediction(*head(maps[name])) for name, head in pairs)
         return main
+
+    def features(
+        self, image: Float[Tensor, "B _ _ _"], done: Stage = "none"
+    ) -> Float[Tensor, "B n"]:
+        """What the head sees of images, or of what a stage of the backbone made."""
+        return self.pool(self.backbone.features(image, done)["out"]).flatten(1)
+
+    def answer(self, features: Float[Tensor, "B n"]) -> Prediction:
+        """The head's predictions."""
+        return self._prediction(*self.head(features))
 
     def pool(self, maps: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C r c"]:
         """What the head sees of a feature map; the same again when it is given that."""

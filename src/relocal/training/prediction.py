@@ -1,6 +1,7 @@
 """What a trained network says of images, batch by batch."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from relocal.backbones import Stage
@@ -48,17 +49,10 @@ def predictions(
     """
     was_training = model.training
     model.eval()
-    parts: list[Prediction] = []
-    for batch in images.split(_BATCH):
-        batch = batch.to(device)
-        pixels = batch.dtype == torch.uint8
-        if cached == "stem":
-            maps = model.backbone.stem(batch.float()) if pixels else batch
-            parts.append(model(central_cells(maps, camera, window), "stem"))
-        elif pixels:
-            parts.append(model(central_view(batch, window)))
-        else:
-            parts.append(model(batch[:, 0].float(), "all"))  # the view that did not turn
+    parts = [
+        model.answer(seen_features(model, batch.to(device), camera, window, cached))
+        for batch in images.split(_BATCH)
+    ]
     model.train(was_training)
     sure = [part.log_var for part in parts if part.log_var is not None]
     return Prediction(
@@ -67,3 +61,16 @@ def predictions(
         model.rotation_name,
         torch.cat(sure).cpu() if sure else None,
     )
+
+
+def seen_features(
+    model: PoseNet, batch: Tensor, camera: Camera, window: Camera, cached: Stage
+) -> Float[Tensor, "B n"]:
+    """What the head sees of a batch; arguments as ``predictions`` takes them."""
+    pixels = batch.dtype == torch.uint8
+    if cached == "stem":
+        maps = model.backbone.stem(batch.float()) if pixels else batch
+        return model.features(central_cells(maps, camera, window), "stem")
+    if pixels:
+        return model.features(central_view(batch, window))
+    return model.features(batch[:, 0].float(), "all")  # the view that did not turn

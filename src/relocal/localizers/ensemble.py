@@ -1,0 +1,76 @@
+"""Ensemble: several networks of one place answer, and how much they differ says how sure they are.
+
+Lakshminarayanan, Pritzel & Blundell, Simple and Scalable Predictive Uncertainty Estimation using
+Deep Ensembles (2017).
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.images import Source, camera_of_photo
+from relocal.localizers.regressor import Regressor
+from relocal.localizers.spread import middle_and_spread
+from relocal.pose import Pose
+from relocal.training import Run
+from relocal.types import Estimate
+
+
+class Ensemble:
+    """Localizes photos with the mean of several runs.
+
+    Args:
+        runs: Two runs or more, or their folders, of the same training images; of other seeds, say.
+
+    Raises:
+        InputError: If one cannot be opened, or they were made of different images or poses.
+    """
+
+    method = "ensemble"
+
+    def __init__(self, runs: Sequence[Run | Path | str]) -> None:
+        self.members = [Regressor(run) for run in runs]
+        if len(self.members) < 2:
+            raise InputError("--localizer ensemble: needs two runs or more.")
+        self.run = self.members[0].run
+        for member in self.members[1:]:
+            other = member.run
+            same = (other.scene, other.unit, other.training_images, dict(other.anchors)) == (
+                *(self.run.scene, self.run.unit, self.run.training_images),
+                dict(self.run.anchors),
+            )
+            if not same:
+                raise InputError(
+                    f"{other.folder}: was not trained on the images and poses of "
+                    f"{self.run.folder}; an ensemble is of one scene and split."
+                )
+
+    def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:
+        """Says where a photo was taken, and how far the networks differ.
+
+        Args:
+            image: A file, or the bytes of one.
+            camera: Its camera. Without it the focal length comes from EXIF, and failing that from
+                the scene, with a warning in the estimate.
+
+        Raises:
+            InputError: If the photo cannot be read or does not fit the camera.
+        """
+        start = time.perf_counter()
+        source = Path(image) if isinstance(image, str) else image
+        warning = None
+        if camera is None:
+            camera, warning = camera_of_photo(source, self.run.photo_camera)
+        answers = [member.localize(source, camera).pose for member in self.members]
+        pose, sigma, sigma_deg = middle_and_spread(Pose.stack(answers))
+        return Estimate(
+            pose=pose,
+            unit=self.run.unit,
+            method=self.method,
+            time_ms=1000 * (time.perf_counter() - start),
+            sigma_m=sigma,
+            sigma_deg=sigma_deg,
+            warnings=() if warning is None else (warning,),
+        )
