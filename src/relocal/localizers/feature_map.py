@@ -150,14 +150,6 @@ class FeatureMap:
         counts = torch.bincount(self.seen_by.long(), minlength=len(self.training_images))
         return list(self.point_of[order].split(counts.tolist()))
 
-    @cached_property
-    def towards(self) -> Float[Tensor, "P 3"]:
-        """Unit vectors from each point to the middle of the cameras that see it."""
-        rays = self.poses.position.float()[self.seen_by.long()] - self.xyz[self.point_of]
-        unit = normalize(rays, dim=1)
-        mean = torch.zeros_like(self.xyz).index_add(0, self.point_of, unit)
-        return normalize(mean, dim=1)
-
 
 def extract(
     source: Source, camera: Camera, config: MapConfig, photo_camera: Camera

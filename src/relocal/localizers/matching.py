@@ -16,7 +16,7 @@ ENOUGH = 100  # matches at which the search in the vocabulary ends
 _CHUNK = 256
 _WORDS = 2  # nearest words in which a feature is looked for
 _IMAGES = 8  # training images whose points are looked for when their neighbours were found
-_BEHIND = 0.5  # cosine between a ray and the middle of those that a point was seen along
+_NEAR = 16  # training images whose points are expected near a pose
 
 
 def search(map: FeatureMap, keypoints: Keypoints, ratio: float, enough: int = ENOUGH) -> Matches:
@@ -142,20 +142,28 @@ def expected(
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, "k 2"]]:
     """Points that a camera at a pose should see, and where.
 
+    What the training images nearest to the pose see is what is not hidden from it.
+
     Args:
         map: The map.
         pose: ``world_from_cam``, batch shape ().
         camera: The camera.
         margin_px: How far outside the image a point may be.
     """
-    towards = torch.nn.functional.normalize(pose.position.float() - map.xyz, dim=1)
-    faced = (towards * map.towards).sum(1) > _BEHIND
-    local = pose.inverse().apply(map.xyz.double())
-    rows = (faced & (local[:, 2] > 0)).nonzero()[:, 0]
-    pixels, _ = camera.project(local[rows])
+    rows = torch.cat([map.points_of_image[i] for i in _near_images(map, pose)]).unique()
+    local = pose.inverse().apply(map.xyz[rows].double())
+    pixels, _ = camera.project(local)
     size = pixels.new_tensor([camera.width, camera.height])
-    inside = ((pixels > -margin_px) & (pixels < size + margin_px)).all(1)
+    inside = ((pixels > -margin_px) & (pixels < size + margin_px)).all(1) & (local[:, 2] > 0)
     return rows[inside], pixels[inside].float()
+
+
+def _near_images(map: FeatureMap, pose: Pose) -> list[int]:
+    """Training images taken near a pose: a radian weighs as much as the median distance."""
+    distance = (map.poses.position - pose.position.float()).norm(dim=1)
+    turned = (map.poses.look_direction @ pose.look_direction.float()).clamp(-1, 1).arccos()
+    apart = distance + distance.median() * turned
+    return apart.topk(min(_NEAR, len(apart)), largest=False).indices.tolist()
 
 
 def match_near(
