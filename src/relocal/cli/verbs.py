@@ -237,9 +237,13 @@ def print_scene(scene: Scene, out: Path, verb: str = "import") -> None:
     points = "no map points" if scene.points is None else f"{len(scene.points.xyz)} map points"
     print(f"{out}: {counted(len(scene), 'image')} ({', '.join(parts)}), {unit}, {points}.")
     if not scene.splits["test"]:
+        # What label keeps beside a scene belongs to the scene's name: there it takes seconds.
+        where = (
+            f"remove {out} and {verb}" if verb == "label" else f"{verb} it, into another folder,"
+        )
         warn(
             "there are no test images, so this scene trains but cannot be evaluated; for that "
-            f"{verb} it again, into another folder, with --split {fitting_blocks(scene)}."
+            f"{where} again with --split {fitting_blocks(scene)}."
         )
 
 

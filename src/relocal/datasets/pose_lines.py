@@ -16,13 +16,13 @@ _POSE = 7  # numbers of a pose
 _NOT_UNIT = 1e-3  # of a quaternion's length; files have six digits
 
 
-def read_label_file(file: Path) -> dict[str, list[float]]:
+def read_label_file(file: Path, option: str = "--labels") -> dict[str, list[float]]:
     """Reads ``name qw qx qy qz tx ty tz f`` lines, by image name without its suffix.
 
     Raises:
         InputError: If the file is missing or a line is not of that form.
     """
-    return read_pose_lines(file, "--labels", focal=True)
+    return read_pose_lines(file, option, focal=True)
 
 
 def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str, list[float]]:

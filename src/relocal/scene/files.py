@@ -278,7 +278,8 @@ def load_scene(folder: Path | str) -> Scene:
     """
     folder = Path(folder)
     if not (folder / _JSON).is_file():
-        raise InputError(f"{folder}: this is no scene (it has no {_JSON}); make one with import.")
+        missing = "there is no such folder" if not folder.exists() else f"it has no {_JSON}"
+        raise InputError(f"{folder}: this is no scene ({missing}); make one with import or label.")
     about = read_json(folder / _JSON)
     images, cameras, camera_index, poses, points = read_colmap(folder / _MODEL)
     missing = [name for name in images if not (folder / _IMAGES / name).is_file()]

@@ -135,7 +135,7 @@ def _known_poses(scale: str) -> dict[str, Pose]:
     """Poses of a file, by image name without its suffix; none where ``scale`` is no file."""
     if scale == "gps" or "=" in scale:
         return {}
-    rows = read_label_file(Path(scale))
+    rows = read_label_file(Path(scale), "--scale")
     if not rows:
         raise InputError(f"--scale {scale}: holds no pose.")
     values = torch.tensor(list(rows.values()), dtype=torch.float64)
@@ -169,7 +169,7 @@ def _posed(photos: Sequence[Photo], model: Model, work: Path, name: str) -> Scen
         points=points,
         provenance={
             "reader": "label",
-            "labels": f"SfM by COLMAP {pycolmap.COLMAP_version}",
+            "labels": f"SfM by {pycolmap.COLMAP_version}",
             "intrinsics": "fitted",
         },
     )
