@@ -114,6 +114,19 @@ def test_photos_are_added_to_an_imported_scene_in_its_metres(
     assert made.camera(int(index[0])) is not made.camera(0)
 
 
+def test_a_split_that_cannot_be_is_refused_before_photos_are_added(room: Path, copy: Path) -> None:
+    seen: set[str] = set()
+    with pytest.raises(InputError, match="leaves no images for test"):
+        add_photos(
+            [room / "seq-02"],
+            copy,
+            QUICK,
+            split="blocks:40/5/5",
+            progress=lambda done, total, text: seen.add(text),
+        )
+    assert seen == {"reading seq-02"}
+
+
 def test_photos_of_another_place_change_nothing(room: Path, copy: Path, tmp_path: Path) -> None:
     render_room(tmp_path / "other", replace(ROOM, seed=3))
     (tmp_path / "elsewhere").mkdir()

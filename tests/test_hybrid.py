@@ -97,11 +97,11 @@ def test_a_run_and_a_map_of_different_images_are_refused(tiny_run: Path, map_: F
 def test_the_verb_measures_every_way_on_the_same_photos(
     tiny_run: Path, tiny_map: Path, tiny_scene: Scene, tmp_path: Path
 ) -> None:
-    shutil.copytree(tiny_map, tmp_path / "room-map")
+    shutil.copytree(tiny_map, tmp_path / "maps" / tiny_run.name)
     out, folder = tmp_path / "report", str(tiny_scene.folder)
     words = [
         "--with",
-        str(tmp_path / "room-map"),
+        str(tmp_path / "maps" / tiny_run.name),
         "--localizer",
         "regressor,retrieval,structure,hybrid",
     ]
@@ -109,8 +109,9 @@ def test_the_verb_measures_every_way_on_the_same_photos(
         main(["evaluate", str(tiny_run), folder, *words, "--out", str(out)])
     assert not end.value.code
     methods = read_json(out / "report.json")["methods"]
-    assert list(methods)[-4:] == ["tiny", "retrieval of 5", "room-map", "hybrid"]
-    assert methods["hybrid"]["median_position"] < 0.03 < methods["tiny"]["median_position"]
+    run, map_ = f"{tiny_run.parent.name}/tiny", "maps/tiny"
+    assert list(methods)[-4:] == [run, "retrieval of 5", map_, "hybrid"]
+    assert methods["hybrid"]["median_position"] < 0.03 < methods[run]["median_position"]
     assert set(methods["hybrid"]["other_methods"]) <= {"structure", "posenet"}
 
 
@@ -124,4 +125,10 @@ def test_kinds_that_cannot_be_had_are_refused(tiny_run: Path, tiny_map: Path) ->
     with pytest.raises(InputError, match=r"--localizer.*hybrid"):
         open_localizers([tiny_run], ["hybird"])
     with pytest.raises(InputError, match="is the name of another"):
-        open_localizers([tiny_run, tiny_map])  # both are called tiny
+        open_localizers([tiny_run, tiny_run])
+
+
+def test_a_run_and_a_map_of_one_name_are_told_apart(tiny_run: Path, tiny_map: Path) -> None:
+    names = list(open_localizers([tiny_run, tiny_map]))  # both are called tiny
+    assert names == [f"{folder.parent.name}/{folder.name}" for folder in (tiny_run, tiny_map)]
+    assert len(set(names)) == 2

@@ -113,6 +113,8 @@ def test_the_world_stands_upright_around_its_origin(
 def test_the_page_and_the_picture_say_how_good_labels_are(made: Labelling) -> None:
     page = save_labels(made).read_text()
     assert "| photos placed | 34 of 34 |" in page
+    assert "| scale | not known; " in page
+    assert "| split | " in page
     assert "SIMPLE_RADIAL" in page
     folder = made.scene.folder
     assert folder is not None
@@ -135,18 +137,47 @@ def test_a_distance_gives_metres(room: Path, made: Labelling, truth: dict[str, P
     wanted = Pose.stack([truth[name] for name in scene.images])
     similarity = fitted(scene.poses.position, wanted.position, None, "test")
     assert similarity.scale == pytest.approx(1, abs=0.02)
-    for scale, reason in (
-        ("a.jpg,b.jpg=1", "a.jpg, b.jpg is no image that was placed"),
-        (f"{a},{a}=1", "were taken from the same place"),
-        (f"{a},{b}=-1", "give two images and the metres"),
-        (f"{a}=1", "give two images and the metres"),
-        ("gps", "0 of 34 placed photos have a GPS place"),
-        ("nowhere.txt", "nowhere.txt: there is no such file"),
-    ):
-        shutil.rmtree(out, ignore_errors=True)
-        with pytest.raises(InputError, match=reason):
-            label(sources, out, QUICK, scale=scale)
-        assert not out.exists()
+
+
+ONE, OTHER = "seq-01/frame-000000.jpg", "seq-01/frame-000011.jpg"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"scale": f"{OTHER},frame-000000.jpg=1"}, "there is no .frame-000000.jpg.. Did you mean"),
+        ({"scale": f"{ONE},{ONE}=1"}, "names one image twice"),
+        ({"scale": f"{ONE},{OTHER}=-1"}, "give two images and the metres"),
+        ({"scale": f"{ONE}=1"}, "give two images and the metres"),
+        ({"scale": "gps"}, "0 of 34 photos have a GPS place"),
+        ({"scale": "nowhere.txt"}, "nowhere.txt: there is no such file"),
+        ({"scale": "strange.txt"}, f"the poses of 0 of 34 photos.*such as {ONE}"),
+        ({"split": "block:5/2/0"}, "no such rule"),
+        ({"split": "blocks:40/5/5"}, "leaves no images for test"),
+        ({"split": "sequence", "fold": 2}, "there are 2 sequences"),
+        ({"split": "official"}, "come without a split"),
+    ],
+)
+def test_a_scale_or_split_that_cannot_be_is_refused_before_the_work(
+    room: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("strange.txt").write_text("elsewhere/a.jpg 1 0 0 0 0 0 0 500\n")
+    seen: set[str] = set()
+    with pytest.raises(InputError, match=reason):
+        label(
+            [room / "seq-01", room / "seq-02"],
+            "out",
+            QUICK,
+            progress=lambda done, total, text: seen.add(text),
+            **options,
+        )
+    assert seen <= {"reading seq-01", "reading seq-02"}
+    assert not Path("out").exists()
 
 
 def test_known_poses_give_the_frame(

@@ -1,5 +1,6 @@
 """Exported scenes, read again by their readers: the same poses, cameras, photos and splits."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,13 @@ from torch.testing import assert_close
 
 import relocal
 from relocal.camera import Camera
+from relocal.cli import main
 from relocal.datasets import DATASETS
 from relocal.datasets.tum import read_tum
 from relocal.datasets.writing import WRITERS, export_scene
 from relocal.errors import InputError
 from relocal.pose import Pose, position_error, rotation_error_deg
-from relocal.scene import Scene
+from relocal.scene import Scene, load_scene, save_scene
 
 SIZE = 64, 48
 PINHOLE = Camera("SIMPLE_PINHOLE", *SIZE, torch.tensor([50.0, 32.0, 24.0]).double())
@@ -240,3 +242,22 @@ def test_tum_has_one_camera(tmp_path: Path) -> None:
     (folder / "cameras.txt").write_text("1 PINHOLE 64 48 5 5 3 2\n2 PINHOLE 64 48 5 5 3 2\n")
     with pytest.raises(InputError, match="needs one camera, has 2"):
         read_tum(folder)
+
+
+@pytest.mark.parametrize("layout", sorted(WRITERS))
+def test_the_command_that_the_verb_prints_makes_the_same_scene(
+    make: Callable[..., Scene], layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = save_scene(make(PINHOLE), tmp_path / "scene")
+    export = ["export-scene", str(scene.folder), "--format", layout, "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as end:
+        main(export)
+    assert not end.value.code
+    again = capsys.readouterr().out.partition("It is read again by: relocal ")[2]
+    with pytest.raises(SystemExit) as end:
+        main([*shlex.split(again.replace("SCENE", shlex.quote(str(tmp_path / "again"))))])
+    assert not end.value.code
+    read = load_scene(tmp_path / "again")
+    assert read.unit == scene.unit
+    for part in ("train", "test"):
+        assert len(read.splits[part]) == len(scene.splits[part])

@@ -1,16 +1,17 @@
 """The verb that makes a scene of photos and videos."""
 
+import shlex
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from relocal.cli.console import INTERRUPTED, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import print_scene
 from relocal.errors import InputError
-from relocal.report import save_labels
+from relocal.report import save_labels, scale_text
 from relocal.scene.scene import some
 from relocal.sfm import LabelConfig, Labelling, add_photos, label
 
@@ -58,12 +59,15 @@ class Label:
             return INTERRUPTED
         print_labels(made, self.out)
         print(f"Labels: {save_labels(made)}")
+        run = self.out.with_name(f"{self.out.name}-run")
+        words = ["relocal", "train", str(self.out), "--out", str(run), "--preset", "proposed"]
+        print(f"Next: {shlex.join(words)}")
         return SOME_FAILED if made.about["not_read"] else 0
 
 
 def print_labels(made: Labelling, out: Path) -> None:
     """Says how many photos were placed, how well, and why others were not."""
-    about, unit = made.about, made.scene.unit
+    about = made.about
     print(
         f"{out}: {about['placed']} of {counted(about['photos'], 'photo')} placed, "
         f"{about['points']} map points, mean track {about['mean_track_length']:.1f} photos, "
@@ -75,7 +79,7 @@ def print_labels(made: Labelling, out: Path) -> None:
         warn(f"left out, {reason}: {some(names)}.")
     for doubt in made.warnings:
         warn(doubt)
-    print(f"Scale: {_scale_text(about['scale'], unit)}")
+    print(f"Scale: {scale_text(about['scale'], made.scene.unit)}.")
     print_scene(made.scene, out, "label")
 
 
@@ -84,15 +88,3 @@ def _by_reason(left: dict[str, str]) -> dict[str, list[str]]:
     for name, reason in left.items():
         reasons.setdefault(reason.removesuffix("."), []).append(name)
     return reasons
-
-
-def _scale_text(fit: dict[str, Any], unit: str) -> str:
-    if not fit and unit == "m":
-        return "metres, as the scene had it."
-    if not fit:
-        return f'not known; lengths are in the unit "{unit}" (--scale gives it one).'
-    if fit["by"] == "distance":
-        return f"{fit['metres']:g} m between {' and '.join(fit['images'])}."
-    turned = f", {fit['median_residual_deg']:.2f}°" if "median_residual_deg" in fit else ""
-    left = f"median residual {fit['median_residual_m']:.3f} m{turned}"
-    return f"fitted to the {fit['by']} of {counted(fit['images'], 'image')}, {left}."

@@ -96,10 +96,19 @@ class ExportScene:
         """Exports and says how the folder is read again."""
         with progress_bar() as report:
             export_scene(self.scene, self.out, self.format, report)
-        labels = ["--labels", str(self.out / "labels.txt")] if self.format == "7scenes" else []
-        again = shlex.join(["relocal", "import", self.format, str(self.out), *labels])
+        again = shlex.join(["relocal", "import", self.format, str(self.out), *self._options()])
         print(f"{self.out}: written as {self.format}. It is read again by: {again} --out SCENE")
         return 0
+
+    def _options(self) -> list[str]:
+        """What says to the reader what the layout does not."""
+        if self.format == "7scenes":
+            return ["--labels", str(self.out / "labels.txt")]
+        if self.format == "tum" and (self.out / "split.json").is_file():
+            return ["--split", str(self.out / "split.json")]
+        if self.format == "nerfstudio" and load_scene(self.scene).unit == "m":
+            return ["--unit", "m"]
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)

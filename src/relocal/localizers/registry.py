@@ -67,6 +67,12 @@ def open_localizer(folder: Path | str) -> Any:
     return Regressor(folder)
 
 
+def _own_name(folder: Path, all_folders: Sequence[Path]) -> str:
+    """A folder's name, after its parent's where another folder has the same: maps/kitchen."""
+    same = [other for other in all_folders if other.name == folder.name]
+    return f"{folder.parent.name}/{folder.name}" if len(same) > 1 else folder.name
+
+
 def open_localizers(
     folders: Sequence[Path | str], kinds: Sequence[str] = (), scene: Scene | None = None
 ) -> dict[str, Localizer]:
@@ -86,7 +92,7 @@ def open_localizers(
     """
     by_name: dict[str, Any] = {}
     for folder in map(Path, folders):
-        name = folder.resolve().name
+        name = _own_name(folder.resolve(), [Path(other).resolve() for other in folders])
         if name in by_name or name in LOCALIZERS:
             raise InputError(f"{folder}: {name} is the name of another; rename the folder.")
         by_name[name] = open_localizer(folder)

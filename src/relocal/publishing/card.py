@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from relocal.publishing.config import PublishConfig
 from relocal.publishing.croissant import TABLE
+from relocal.report.labels import scale_text
 from relocal.report.study_texts import markdown_text
 from relocal.report.tables import markdown_table
 from relocal.scene import Scene
@@ -138,6 +139,7 @@ def _numbers(scene: Scene) -> list[list[str]]:
         error = f"{label['mean_reprojection_error_px']:.2f} px"
         track = f"{label['mean_track_length']:.1f} photos"
         rows += [["mean reprojection error", error], ["mean track", track]]
+        rows += [["scale", scale_text(label["scale"], scene.unit)]]
     return [[name, markdown_text(value)] for name, value in rows]
 
 

@@ -2,7 +2,7 @@
 
 from relocal.report.figures import CURVES, TOP_VIEW, draw_curves, draw_top_view
 from relocal.report.files import save_report
-from relocal.report.labels import draw_labels, labels_to_markdown, save_labels
+from relocal.report.labels import draw_labels, labels_to_markdown, save_labels, scale_text
 from relocal.report.lines import Format, estimate_line, estimate_to_json, pose_to_json
 from relocal.report.making import unit_name
 from relocal.report.page import report_to_html
@@ -38,6 +38,7 @@ __all__ = [
     "save_labels",
     "save_report",
     "save_study",
+    "scale_text",
     "study_table",
     "table",
     "unit_name",

@@ -1,5 +1,6 @@
 """The account of a labelling: a page of words and numbers, and a picture of cameras and points."""
 
+from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def save_labels(labels: Labelling) -> Path:
 def labels_to_markdown(labels: Labelling) -> str:
     """How many photos were placed and how well, the cameras, and why photos were left out."""
     about, scene = labels.about, labels.scene
+    parts = [f"{len(names)} {part}" for part, names in scene.splits.items()]
     rows = [
         ["", ""],
         ["photos placed", f"{about['placed']} of {about['photos']}"],
@@ -49,13 +51,15 @@ def labels_to_markdown(labels: Labelling) -> str:
             f"least {about['points_an_image']['least']}",
         ],
         ["extent of the path", f"{scene.extent():.3g} {scene.unit}"],
+        ["scale", scale_text(about["scale"], scene.unit)],
+        ["split", f"{scene.provenance.get('split', 'none')}: {', '.join(parts)}"],
     ]
     cameras = [["model", "size, px", "parameters", "photos"]]
     for i, camera in enumerate(scene.cameras):
         values = ", ".join(f"{value:.5g}" for value in camera.params.tolist())
         count = int((scene.camera_index == i).sum())
         cameras.append([camera.model, f"{camera.width} x {camera.height}", values, str(count)])
-    parts = [
+    page = [
         f"# Labels of {markdown_text(scene.name)}",
         *(f"**Doubt:** {markdown_text(doubt)}" for doubt in labels.warnings),
         markdown_table(rows),
@@ -66,8 +70,21 @@ def labels_to_markdown(labels: Labelling) -> str:
     if about["left_out"]:
         left = [["photo", "why"]]
         left += [[markdown_text(a), markdown_text(b)] for a, b in about["left_out"].items()]
-        parts += ["## Left out", markdown_table(left)]
-    return "\n\n".join(parts) + "\n"
+        page += ["## Left out", markdown_table(left)]
+    return "\n\n".join(page) + "\n"
+
+
+def scale_text(fit: Mapping[str, Any], unit: str) -> str:
+    """What gave a labelled scene its unit of length, in words."""
+    if not fit and unit == "m":
+        return "metres, as the scene had it"
+    if not fit:
+        return f'not known; lengths are in the unit "{unit}" (--scale gives it one)'
+    if fit["by"] == "distance":
+        return f"{fit['metres']:g} m between {' and '.join(fit['images'])}"
+    turned = f", {fit['median_residual_deg']:.2f}°" if "median_residual_deg" in fit else ""
+    left = f"median residual {fit['median_residual_m']:.3f} m{turned}"
+    return f"fitted to the {fit['by']} of {fit['images']} images, {left}"
 
 
 def draw_labels(scene: Scene, path: Path) -> None:

@@ -89,7 +89,10 @@ def add_photos(
                 f"{listed(found.left)}"
             )
         photos = [*_photos_of(before), *new]
-        every, mapped = _place(before, photos, work, config, progress)
+        every = _with_new(before, photos, link_photos(photos, work), config.camera_model)
+        if split is not None:
+            apply_split(every, split, fold)  # what cannot be is said before the long work
+        mapped = _place(before, every, photos, work, config, progress)
     model = mapped.models[0]
     placed = np.sort(model.photos[model.photos >= len(before)])
     reasons = left_out(photos, mapped)
@@ -195,7 +198,6 @@ def _with_new(scene: Scene, photos: Sequence[Photo], root: Path, model: str) -> 
         cameras=tuple(cameras),
         camera_index=torch.tensor(index),
         poses=_joined(scene.poses, Pose.identity(len(photos) - len(scene))),
-        splits={},
         points=None,
     )
 
@@ -208,17 +210,29 @@ def _joined(one: Pose, other: Pose) -> Pose:
 
 
 def _place(
-    scene: Scene, photos: Sequence[Photo], work: Path, config: LabelConfig, progress: Progress
-) -> tuple[Scene, Mapped]:
+    scene: Scene,
+    every: Scene,
+    photos: Sequence[Photo],
+    work: Path,
+    config: LabelConfig,
+    progress: Progress,
+) -> Mapped:
     """Map points of the scene's poses, and new photos placed among them.
 
+    Args:
+        scene: The scene as it was.
+        every: The same with the new photos behind, their poses unknown.
+        photos: All of them.
+        work: Where features and matches are kept.
+        config: Every option.
+        progress: Called with steps done, steps in all, and what is being done.
+
     Returns:
-        The scene with all photos as they were before, and what became of them.
+        What became of the photos.
     """
     import pycolmap
 
     pycolmap.logging.minloglevel = 3
-    every = _with_new(scene, photos, link_photos(photos, work), config.camera_model)
     focal = {int(every.camera_index[i]) for i, p in enumerate(photos) if p.focal_px is not None}
     old = set(range(len(scene.cameras)))
     whole, database, pairs = match_photos(every, photos, old | focal, work, config, progress)
@@ -257,7 +271,7 @@ def _place(
         )
         models[0].write(made)
         model = read_model(made)
-    return every, Mapped([model], *count_matches(database, matches, len(photos)))
+    return Mapped([model], *count_matches(database, matches, len(photos)))
 
 
 def _extended(scene: Scene, every: Scene, model: Model, placed: Int[np.ndarray, " n"]) -> Scene:

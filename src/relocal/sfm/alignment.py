@@ -7,6 +7,7 @@ be given.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from PIL import ExifTags
 from torch import Tensor
 
-from relocal.errors import InputError
+from relocal.errors import InputError, unknown
 from relocal.images import open_photo
 from relocal.pose import Pose, matrix_to_quaternion, position_error, rotation_error_deg
 from relocal.scene import Scene
@@ -118,6 +119,59 @@ def fitted(
     return Similarity(float(found.scale), matrix, torch.from_numpy(np.array(found.translation)))
 
 
+def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) -> None:
+    """Refuses what cannot give photos a scale, wherever they will be placed.
+
+    Args:
+        how: As ``scaled`` takes it.
+        files: Where each photo is, by image name.
+        poses: Known poses by image name, for ``poses``.
+
+    Raises:
+        InputError: If it is of no such form, or says too little of these photos.
+    """
+    if how == "poses":
+        if (found := len(poses)) < LEAST_FIT:
+            raise InputError(
+                f"--scale: the file has the poses of {found} of {len(files)} photos; {LEAST_FIT} "
+                f"are needed. Its lines begin with the photos' names, such as {next(iter(files))}."
+            )
+        return
+    if how == "gps":
+        places = (file for file in files.values() if gps_place(file) is not None)
+        if (found := sum(1 for _ in islice(places, LEAST_FIT))) < LEAST_FIT:
+            raise InputError(_few_places(found, f"{len(files)} photos"))
+        return
+    one, other, _ = _distance(how)
+    for name in (one, other):
+        if name not in files:
+            raise unknown("--scale", name, files)
+    if one == other:
+        raise InputError(f"--scale {how}: names one image twice; give two.")
+
+
+def _few_places(found: int, photos: str) -> str:
+    return (
+        f"--scale gps: {found} of {photos} have a GPS place in their EXIF; {LEAST_FIT} are needed."
+    )
+
+
+def _distance(how: str) -> tuple[str, str, float]:
+    """Two images and the metres between their cameras."""
+    names, equals, length = how.rpartition("=")
+    one, comma, other = names.partition(",")
+    try:
+        metres = float(length)
+    except ValueError:
+        metres = 0.0
+    if not (equals and comma) or not 0 < metres < float("inf"):
+        raise InputError(
+            f"--scale {how}: give two images and the metres between their cameras, "
+            "walk/frame-000000.jpg,walk/frame-000100.jpg=1.5; or gps, or a file of poses."
+        )
+    return one, other, metres
+
+
 def scaled(scene: Scene, how: str, poses: Mapping[str, Pose]) -> tuple[Scene, dict[str, Any]]:
     """Gives a scene its scale.
 
@@ -137,17 +191,7 @@ def scaled(scene: Scene, how: str, poses: Mapping[str, Pose]) -> tuple[Scene, di
         return _by_gps(scene)
     if how == "poses":
         return _by_poses(scene, poses)
-    names, equals, length = how.rpartition("=")
-    one, comma, other = names.partition(",")
-    try:
-        metres = float(length)
-    except ValueError:
-        metres = 0.0
-    if not (equals and comma) or not 0 < metres < float("inf"):
-        raise InputError(
-            f"--scale {how}: give two images and the metres between their cameras, "
-            "walk/frame-000000.jpg,walk/frame-000100.jpg=1.5; or gps, or a file of poses."
-        )
+    one, other, metres = _distance(how)
     index = {name: i for i, name in enumerate(scene.images)}
     if missing := [name for name in (one, other) if name not in index]:
         raise InputError(f"--scale: {some(missing)} is no image that was placed.")
@@ -184,10 +228,7 @@ def _by_gps(scene: Scene) -> tuple[Scene, dict[str, Any]]:
 
     places = {i: place for i in range(len(scene)) if (place := gps_place(scene.path(i)))}
     if len(places) < LEAST_FIT:
-        raise InputError(
-            f"--scale gps: {len(places)} of {len(scene)} placed photos have a GPS place in their "
-            f"EXIF; {LEAST_FIT} are needed."
-        )
+        raise InputError(_few_places(len(places), f"{len(scene)} placed photos"))
     rows = np.array(list(places.values()))
     origin = rows.mean(0)
     # East, north and up, in metres from the middle of the places.

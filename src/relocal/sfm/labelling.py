@@ -1,7 +1,7 @@
 """From photos and videos to a posed scene, and an account of how good its labels are."""
 
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,10 +17,10 @@ from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.files import check_new, write_json
 from relocal.scene.scene import some
-from relocal.sfm.alignment import moved, scaled, upright
+from relocal.sfm.alignment import check_scale, moved, scaled, upright
 from relocal.sfm.database import Progress
 from relocal.sfm.label_config import WORK, LabelConfig
-from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos
+from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos, unposed_scene
 from relocal.sfm.sources import Photo, gather
 
 LABELS = "label.json"
@@ -88,15 +88,22 @@ def label(
                 f"SRC: {len(photos)} photos that can be read; {LEAST_IMAGES} are needed, and "
                 f"dozens for labels to train on.{listed(left)}"
             )
+        # What cannot be is said before the long work.
+        files = {photo.name: photo.file for photo in photos}
+        poses = _by_image(files, known)
+        how = "poses" if known else scale
+        if how is not None:
+            check_scale(how, files, poses)
+        if split is not None:
+            apply_split(unposed_scene(photos, config.camera_model, work)[0], split, fold)
         mapped = map_photos(photos, work, config, progress)
     if not mapped.models:
         raise InputError(_why_nothing(mapped))
     scene = _posed(photos, mapped.models[0], work, out.name)
     scene = moved(scene, upright(scene))
     fit: dict[str, Any] = {}
-    if scale is not None:
-        poses = _by_image(scene, known)
-        scene, fit = scaled(scene, "poses" if known else scale, poses)
+    if how is not None:
+        scene, fit = scaled(scene, how, poses)
     about = account(scene, photos, mapped, left | left_out(photos, mapped), config, fit)
     about["not_read"] = len(left)
     about["frames_passed_over"] = found.passed_over
@@ -143,8 +150,8 @@ def _known_poses(scale: str) -> dict[str, Pose]:
     return {name: poses[i] for i, name in enumerate(rows)}
 
 
-def _by_image(scene: Scene, known: Mapping[str, Pose]) -> dict[str, Pose]:
-    stems = {name: str(Path(name).with_suffix("")) for name in scene.images}
+def _by_image(names: Iterable[str], known: Mapping[str, Pose]) -> dict[str, Pose]:
+    stems = {name: str(Path(name).with_suffix("")) for name in names}
     return {name: known[stem] for name, stem in stems.items() if stem in known}
 
 
