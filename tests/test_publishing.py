@@ -320,7 +320,7 @@ def test_a_published_scene_says_nothing_of_the_place_unless_asked(
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(phone_jpeg(pixels_of(tiny_scene.path(i).read_bytes())))
     scale = {"by": "gps", "origin_lat_lon_alt": [52.5, 13.4, 40.0], "images": 3}
-    scale["median_residual_m"] = 0.5
+    scale = {**scale, "median_residual_m": 0.5}
     numbers = {"mean_reprojection_error_px": 0.5, "mean_track_length": 4.0, "scale": scale}
     provenance = {**tiny_scene.provenance, "label": numbers}
     scene = save_scene(
