@@ -13,7 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 from labelled_room import QUICK, ROOM, errors
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from relocal.cli import parse
 from relocal.datasets.synthetic import render_room
@@ -22,9 +22,9 @@ from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.report import save_labels
 from relocal.scene import load_scene
 from relocal.sfm import LabelConfig, Labelling, label
-from relocal.sfm.alignment import fitted
+from relocal.sfm.alignment import fitted, gps_place
 from relocal.sfm.mapping import choose_pairs
-from relocal.sfm.sources import Photo
+from relocal.sfm.sources import Photo, gather
 
 
 @pytest.fixture(scope="module")
@@ -397,3 +397,23 @@ def test_two_sources_of_one_name_and_two_at_work_are_refused(
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         LabelConfig(**options)
+
+
+def test_a_turned_photo_keeps_its_place(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update(
+        {1: "N", 2: (52.0, 30.0, 0.0), 3: "E", 4: (13.0, 24.0, 0.0)}
+    )
+    (tmp_path / "walk").mkdir()
+    Image.new("RGB", (80, 60)).save(tmp_path / "walk/a.jpg", exif=exif)
+    photo = gather(
+        [tmp_path / "walk"], tmp_path / "w.label", QUICK, lambda done, total, text: None
+    ).photos[0]
+    assert photo.size == (60, 80)
+    with Image.open(photo.file) as image:
+        assert image.size == (60, 80)
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    place = gps_place(photo.file)
+    assert place is not None
+    assert place[:2] == pytest.approx((52.5, 13.4))

@@ -218,7 +218,9 @@ def _photo(file: Path, name: str, work: Path) -> Photo:
             upright.parent.mkdir(parents=True, exist_ok=True)
             with open_photo(file) as image:
                 partial = upright.with_name(f".{upright.name}")
-                ImageOps.exif_transpose(image).save(partial, format=image.format, quality=95)
+                turned_image = ImageOps.exif_transpose(image)
+                exif = turned_image.getexif()  # place and lens stay; the turn is taken out
+                turned_image.save(partial, format=image.format, quality=95, exif=exif)
             partial.replace(upright)
     return Photo(name, upright, size, focal, False, file, stamp)
 
