@@ -319,8 +319,8 @@ def test_a_published_scene_says_nothing_of_the_place_unless_asked(
     for i, name in enumerate(tiny_scene.images):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(phone_jpeg(pixels_of(tiny_scene.path(i).read_bytes())))
-    scale = {"by": "gps", "origin_lat_lon_alt": [52.5, 13.4, 40.0], "images": 3}
-    scale = {**scale, "median_residual_m": 0.5}
+    place: dict[str, Any] = {"origin_lat_lon_alt": [52.5, 13.4, 40.0]}
+    scale = {"by": "gps", "images": 3, "median_residual_m": 0.5, **place}
     numbers = {"mean_reprojection_error_px": 0.5, "mean_track_length": 4.0, "scale": scale}
     provenance = {**tiny_scene.provenance, "label": numbers}
     scene = save_scene(

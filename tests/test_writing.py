@@ -245,7 +245,7 @@ def test_tum_has_one_camera(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", sorted(WRITERS))
-def test_the_command_that_the_verb_prints_makes_the_same_scene(
+def test_the_command_that_the_verb_prints_keeps_unit_and_split(
     make: Callable[..., Scene], layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = save_scene(make(PINHOLE), tmp_path / "scene")

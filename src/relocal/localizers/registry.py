@@ -81,18 +81,20 @@ def open_localizers(
     Args:
         folders: Runs and maps of one scene.
         kinds: Entries of ``LOCALIZERS``: of each run a regressor, of each map a structure, under
-            the folder's name; of the first run and the first map a hybrid; samples of the first run
-            (bayesian); the mean of all runs (ensemble); of the scene's training images retrieval.
+            the folder's name, its parent's before it where two are equal; of the first run and the
+            first map a hybrid; samples of the first run (bayesian); the mean of all runs
+            (ensemble); of the scene's training images retrieval.
             By default what each folder is by itself.
         scene: The scene, for retrieval.
 
     Raises:
-        InputError: If a folder is neither or cannot be opened, two have the same name, or a kind is
-            unknown or lacks what it is made of.
+        InputError: If a folder is neither or cannot be opened, two cannot be told apart, or a
+            kind is unknown or lacks what it is made of.
     """
     by_name: dict[str, Any] = {}
-    for folder in map(Path, folders):
-        name = _own_name(folder.resolve(), [Path(other).resolve() for other in folders])
+    resolved = [Path(folder).resolve() for folder in folders]
+    for folder in resolved:
+        name = _own_name(folder, resolved)
         if name in by_name or name in LOCALIZERS:
             raise InputError(f"{folder}: {name} is the name of another; rename the folder.")
         by_name[name] = open_localizer(folder)

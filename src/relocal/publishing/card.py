@@ -70,7 +70,7 @@ def card(scene: Scene, config: PublishConfig, about: Mapping[str, str]) -> str:
         f"Version {config.version}, {config.day}, by "
         f"{markdown_text(', '.join(config.author))}. {said}",
         "## Use",
-        "The folder is a scene of [relocal](https://pypi.org/project/relocal/), and a COLMAP model "
+        "The folder is a scene of relocal (`pip install relocal`), and a COLMAP model "
         "with its photos. Import checks it against its checksums:",
         "```bash\nrelocal import published . --out ../scene\n"
         "relocal train ../scene --out ../run --preset proposed\n```",
@@ -139,7 +139,8 @@ def _numbers(scene: Scene) -> list[list[str]]:
         error = f"{label['mean_reprojection_error_px']:.2f} px"
         track = f"{label['mean_track_length']:.1f} photos"
         rows += [["mean reprojection error", error], ["mean track", track]]
-        rows += [["scale", scale_text(label["scale"], scene.unit)]]
+        if label["scale"]:  # without it the unit says all
+            rows += [["scale", scale_text(label["scale"], scene.unit)]]
     return [[name, markdown_text(value)] for name, value in rows]
 
 

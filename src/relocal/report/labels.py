@@ -52,7 +52,7 @@ def labels_to_markdown(labels: Labelling) -> str:
         ],
         ["extent of the path", f"{scene.extent():.3g} {scene.unit}"],
         ["scale", scale_text(about["scale"], scene.unit)],
-        ["split", f"{scene.provenance.get('split', 'none')}: {', '.join(parts)}"],
+        ["split", f"{scene.provenance.get('split', 'none')} ({', '.join(parts)})"],
     ]
     cameras = [["model", "size, px", "parameters", "photos"]]
     for i, camera in enumerate(scene.cameras):

@@ -25,6 +25,7 @@ from relocal.scene.scene import some
 
 LEAST_FIT = 3
 _DOWN_WEIGHT = 0.01
+_LEAST_M = 1e-6  # a distance below it, or above its inverse, is a slip of the pen
 _GPS_ERROR_M = 5.0  # of a phone under open sky
 
 
@@ -104,8 +105,7 @@ def fitted(
     one, other = source.double().numpy(), target.double().numpy()
     if len(one) < LEAST_FIT:
         raise InputError(f"{what}: needs {LEAST_FIT} images that are placed, has {len(one)}.")
-    if np.linalg.matrix_rank(other - other.mean(0), tol=1e-6 * np.abs(other).max()) < 2:
-        raise InputError(f"{what}: the images lie on a line, which leaves the rotation open.")
+    _check_spread(other, what)
     if tolerance is None:
         found: Any = pycolmap.estimate_sim3d(one, other)
     else:
@@ -117,6 +117,11 @@ def fitted(
         raise InputError(f"{what}: no scale, turn and shift make the images fit.")
     matrix = torch.from_numpy(np.array(found.rotation.matrix()))
     return Similarity(float(found.scale), matrix, torch.from_numpy(np.array(found.translation)))
+
+
+def _check_spread(centres: Float[np.ndarray, "n 3"], what: str) -> None:
+    if np.linalg.matrix_rank(centres - centres.mean(0), tol=1e-6 * np.abs(centres).max()) < 2:
+        raise InputError(f"{what}: the images lie on a line, which leaves the rotation open.")
 
 
 def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) -> None:
@@ -136,6 +141,7 @@ def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) 
                 f"--scale: the file has the poses of {found} of {len(files)} photos; {LEAST_FIT} "
                 f"are needed. Its lines begin with the photos' names, such as {next(iter(files))}."
             )
+        _check_spread(Pose.stack(list(poses.values())).position.double().numpy(), "--scale")
         return
     if how == "gps":
         places = (file for file in files.values() if gps_place(file) is not None)
@@ -164,7 +170,7 @@ def _distance(how: str) -> tuple[str, str, float]:
         metres = float(length)
     except ValueError:
         metres = 0.0
-    if not (equals and comma) or not 0 < metres < float("inf"):
+    if not (equals and comma) or not _LEAST_M <= metres <= 1 / _LEAST_M:
         raise InputError(
             f"--scale {how}: give two images and the metres between their cameras, "
             "walk/frame-000000.jpg,walk/frame-000100.jpg=1.5; or gps, or a file of poses."
