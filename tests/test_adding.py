@@ -204,13 +204,32 @@ def test_another_lens_in_the_same_folder_is_another_camera(
     assert float(apart.max()) < before.extent()
 
 
-def test_a_scene_among_its_photos_does_not_take_itself(room: Path, tmp_path: Path) -> None:
+def test_a_photo_that_was_written_over_is_refused(room: Path, tmp_path: Path) -> None:
+    walk = Path(shutil.copytree(room / "seq-01", tmp_path / "seq-01"))
+    label([walk], tmp_path / "place", QUICK)
+    content = (room / "seq-02" / "frame-000003.jpg").read_bytes()
+    (walk / "frame-000003.jpg").write_bytes(content)  # into the same file, not in its place
+    with pytest.raises(InputError, match=r"1 are other photos than .* seq-01/frame-000003\.jpg"):
+        add_photos([walk], tmp_path / "place", QUICK)
+
+
+def test_scenes_among_the_photos_are_not_taken(room: Path, tmp_path: Path) -> None:
     shutil.copytree(room / "seq-01", tmp_path / "home")
+    # Another scene of the photos, and what was made on the way to it.
+    others = [tmp_path / "home/old/images/seq-01", tmp_path / "home/old.label/upright/seq-01"]
+    for other in others:
+        shutil.copytree(room / "seq-01", other)
+    (tmp_path / "home/old/scene.json").write_text("{}")
+    (tmp_path / "home/old.label/.lock").touch()
     made = label([tmp_path / "home"], tmp_path / "home" / "scene", QUICK)
     save_labels(made)
     assert len(made.scene) == ROOM.train_frames
     with pytest.raises(InputError, match=f"{ROOM.train_frames} photos .* has all of them"):
         add_photos([tmp_path / "home"], tmp_path / "home" / "scene", QUICK)
+    with pytest.raises(InputError, match="scene: is a scene already; its photos are in"):
+        label([tmp_path / "home/scene"], tmp_path / "again", QUICK)
+    with pytest.raises(InputError, match=r"lies in the scene .*; give a folder outside it"):
+        label([tmp_path / "home"], tmp_path / "home/scene/again", QUICK)
 
 
 def test_an_account_that_is_none_is_refused_before_the_work(room: Path, copy: Path) -> None:

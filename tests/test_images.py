@@ -112,10 +112,10 @@ def moved(camera: Camera, pixels: float) -> Camera:
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_every_orientation_is_decoded_upright(orientation: int, kind: str) -> None:
     raw = encoded(noise(40, 24), kind, exif=exif_of(orientation))
-    plain = np.array(Image.open(io.BytesIO(raw)).convert("RGB"))
+    plain = np.array(Image.open(io.BytesIO(encoded(noise(40, 24), kind))).convert("RGB"))
     turned = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(raw))).convert("RGB"))
     result = decode(raw).permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(result, UPRIGHT[orientation](plain))

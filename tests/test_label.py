@@ -240,7 +240,7 @@ def test_poses_are_never_made_up(photos: Callable[..., Path], tmp_path: Path) ->
         with pytest.raises(InputError, match=reason):
             label([source], tmp_path / "out", QUICK)
         assert not (tmp_path / "out").exists()
-        shutil.rmtree(tmp_path / "out.label")
+        shutil.rmtree(tmp_path / "out.label", ignore_errors=True)
 
     refused(textures(tmp_path / "apart", 4, 60), "they do not overlap")
     refused(textures(tmp_path / "blank", 4, 0), "blurred, or show too little texture")
@@ -325,6 +325,7 @@ def test_sources_that_are_none_are_refused(
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=reason):
         label([tmp_path / source], tmp_path / "out", QUICK)
+    assert not (tmp_path / "out.label").exists()
 
 
 def test_two_sources_of_one_name_and_two_at_work_are_refused(

@@ -25,6 +25,7 @@ ONE, OTHER = "seq-01/frame-000000.jpg", "seq-01/frame-000011.jpg"
         ({"scale": f"{ONE}=1"}, "give two images and the metres"),
         ({"scale": "gps"}, "0 of 34 photos have a GPS place"),
         ({"scale": "nowhere.txt"}, "nowhere.txt: there is no such file"),
+        ({"scale": "."}, "--scale .: is no file"),
         ({"scale": "strange.txt"}, f"the poses of 0 of 34 photos.*such as {ONE}"),
         ({"scale": "line.txt"}, "the images lie on a line"),
         ({"split": "block:5/2/0"}, "no such rule"),

@@ -1,10 +1,11 @@
-"""Map points in batches: those that an image sees, and no others."""
+"""Map points: how deep a scene is, and in batches those that an image sees, and no others."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from test_scene import SceneOf, some_points
 
 from relocal.camera import Camera
 from relocal.losses import LossConfig
@@ -72,3 +73,27 @@ def test_batches_have_points_where_the_loss_takes_them(
     _, target = data.batch(data.train[:4], torch.Generator().manual_seed(0), fabric.device)
     assert (target.points is not None) == (loss != "posenet")
     assert (target.visible is not None) == (loss != "posenet")
+
+
+def test_depth_range_is_that_of_what_training_images_see(scene_of: SceneOf) -> None:
+    points = some_points(4, points=300, observations=2000)
+    points.xyz[150:] += 1000  # seen by test images only: near and far would leap
+    points.point_index[:] = np.where(points.image_index < 2, 0, 150) + points.point_index % 150
+    scene = scene_of([f"{i}.png" for i in range(4)], points=points)
+    scene = scene.with_splits({"train": scene.images[:2], "test": scene.images[2:]}, "by hand")
+    depths = []
+    for image, point in zip(points.image_index, points.point_index, strict=True):
+        if image < 2:
+            cam_from_world = np.linalg.inv(scene.poses[int(image)].matrix().numpy())
+            depths.append((cam_from_world @ [*points.xyz[point], 1])[2])
+    expected = np.percentile(depths, [5, 50, 95])
+    result = scene.depth_range()
+    assert result is not None
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-9)
+
+
+def test_depth_range_of_no_or_few_points_is_none(scene_of: SceneOf) -> None:
+    scene = scene_of(["a.png"], splits={"train": ("a.png",)})
+    assert scene.depth_range() is None
+    assert replace(scene, points=some_points(1, observations=9)).depth_range() is None
+    assert replace(scene, points=some_points(1, observations=10)).depth_range() is not None

@@ -283,6 +283,15 @@ def test_filling_before_restarts_is_no_end_of_a_scan() -> None:
     np.testing.assert_array_equal(pixels_of(bare), pixels_of(content))
 
 
+def test_an_account_of_labels_that_is_none_is_refused(tiny_scene: Scene, tmp_path: Path) -> None:
+    labels = {"mean_reprojection_error_px": 0.5, "mean_track_length": 4, "scale": 3}
+    about = {**tiny_scene.provenance, "label": labels}
+    scene = save_scene(replace(tiny_scene, provenance=about), tmp_path / "scene")
+    with pytest.raises(InputError, match=r"scene\.json: its provenance\.label is not what label"):
+        publish(scene.folder or "", tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_damaged_photos_and_folders_inside_the_scene_are_refused(
     tiny_scene: Scene, tmp_path: Path
 ) -> None:

@@ -157,14 +157,19 @@ def test_exact_name_comes_before_another_suffix(scene_of: SceneOf, tmp_path: Pat
         ('{"train": ["seq-01/frame-000000', "mine.json: this is not whole JSON"),
         ("[" * 100_000, "mine.json: this is not whole JSON"),
         ('{"train": [""], "test": []}', "1 images in train"),
-        ('{"train": ["seq-01/frame-000000.png"]}', "not a JSON file.*'test'"),
+        ('{"train": ["seq-01/frame-000000.png"]}', "not a JSON file"),
+        ('{"train": "seq-01", "test": "seq-02"}', "not a JSON file"),
         ("[1, 2]", "not a JSON file"),
         ('{"train": null, "test": []}', "not a JSON file"),
         ('{"train": ["seq-01/frame-000000.png"], "test": []}', "no images for test"),
         ('{"train": ["frame-000000.png"], "test": []}', "1 images in train.*frame-000000.png"),
         (
             '{"train": ["seq-01/frame-000001.png"], "test": ["seq-01/frame-000001.jpg"]}',
-            "in train and in test: seq-01/frame-000001.png",
+            "mine.json: 1 images are in train and in test: seq-01/frame-000001.png",
+        ),
+        (
+            '{"train": ["seq-01/frame-000001.png", "seq-01/frame-000001"], "test": []}',
+            "mine.json: images that train names twice: seq-01/frame-000001.png",
         ),
     ],
 )

@@ -38,7 +38,8 @@ def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str
         InputError: If the file is missing or a line is not of that form.
     """
     if not file.is_file():
-        raise InputError(f"{option} {file}: there is no such file.")
+        wrong = "is no file" if file.exists() else "there is no such file"
+        raise InputError(f"{option} {file}: {wrong}.")
     rows: dict[str, list[float]] = {}
     # A byte that is no text becomes a line that is no row, and is refused with its number.
     lines = file.read_text("utf-8", errors="replace").splitlines()

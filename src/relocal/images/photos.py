@@ -101,7 +101,7 @@ def is_there(file: Path) -> bool:
 def upright_size(source: Source) -> tuple[int, int]:
     """Width and height of the photo once its EXIF orientation is applied."""
     with open_photo(source) as image:
-        return _upright_size(image, _name(source))
+        return photo_sizes(image, _name(source))[1]
 
 
 def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -150,15 +150,24 @@ def _exif(image: Image.Image, name: str) -> Image.Exif:
         raise InputError(f"{name}: the photo is damaged ({error}).") from error
 
 
-def _upright_size(image: Image.Image, name: str) -> tuple[int, int]:
+def photo_sizes(image: Image.Image, name: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height of a photo's pixels as they are stored, and of the upright picture.
+
+    Args:
+        image: A photo from ``open_photo``, not loaded yet.
+        name: What to call it if it is damaged.
+    """
     width, height = image.size
-    sideways = exif_orientation(image, name) in SIDEWAYS
-    return (height, width) if sideways else (width, height)
+    if exif_orientation(image, name) not in SIDEWAYS:
+        return image.size, image.size
+    turned = (height, width)
+    # Of a TIFF Pillow says the upright size, and loads it upright.
+    return (turned, image.size) if image.format == "TIFF" else (image.size, turned)
 
 
 def _decode(image: Image.Image, name: str, min_size: tuple[int, int] | None) -> Tensor:
     if min_size is not None:
-        sideways = _upright_size(image, name) != image.size
+        sideways = exif_orientation(image, name) in SIDEWAYS
         width, height = min_size
         image.draft("RGB", _reduced(image.size, (height, width) if sideways else (width, height)))
     try:
@@ -228,7 +237,7 @@ def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "
     """
     name = _name(source)
     with open_photo(source) as photo:
-        width, height = _upright_size(photo, name)
+        width, height = photo_sizes(photo, name)[1]
         camera = fit_camera(camera, width, height, name)
         scale = min(1.0, float((target.focal / camera.focal).max()))
         image = _decode(photo, name, (math.ceil(width * scale), math.ceil(height * scale)))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from relocal.errors import InputError
 from relocal.publishing.config import PublishConfig
 from relocal.publishing.croissant import TABLE
 from relocal.report.labels import scale_text
@@ -134,14 +135,24 @@ def _numbers(scene: Scene) -> list[list[str]]:
         ["cameras", str(len(scene.cameras))],
         ["poses from", str(provenance.get("labels", provenance.get("reader", "not said")))],
     ]
-    label = provenance.get("label")
-    if isinstance(label, Mapping):
+    if "label" in provenance:
+        rows += _label_numbers(scene)
+    return [[name, markdown_text(value)] for name, value in rows]
+
+
+def _label_numbers(scene: Scene) -> list[list[str]]:
+    label = scene.provenance["label"]
+    try:
         error = f"{label['mean_reprojection_error_px']:.2f} px"
         track = f"{label['mean_track_length']:.1f} photos"
-        rows += [["mean reprojection error", error], ["mean track", track]]
+        rows = [["mean reprojection error", error], ["mean track", track]]
         if label["scale"]:  # without it the unit says all
             rows += [["scale", scale_text(label["scale"], scene.unit)]]
-    return [[name, markdown_text(value)] for name, value in rows]
+    except (KeyError, TypeError, ValueError) as fault:
+        raise InputError(
+            f"{scene.folder}/scene.json: its provenance.label is not what label writes ({fault!r})."
+        ) from fault
+    return rows
 
 
 def _count(number: int, word: str) -> str:

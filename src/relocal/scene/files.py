@@ -136,15 +136,19 @@ def save_scene(
     out: Path,
     progress: Progress = lambda done, total: None,
     exif: Exif | None = None,
+    *,
+    link: bool = True,
 ) -> Scene:
     """Saves a scene; every image is decoded once, so that a damaged one is found now.
 
     Args:
         scene: The scene, with its images anywhere.
-        out: The folder to make. Images become hard links, or copies on another disk.
+        out: The folder to make.
         progress: Called with the number of images done and of all.
         exif: Which pixels the labels of images that EXIF turns are of; needed where the size of
             their camera does not tell. Labels of stored pixels are turned with the image.
+        link: Whether images become hard links (copies on another disk), which cost nothing, and
+            change when somebody writes into the file that they came from. False copies them.
 
     Returns:
         The scene as it stands on disk.
@@ -154,7 +158,7 @@ def save_scene(
             its camera says. Nothing is left behind then.
     """
     with new_folder(out) as folder:
-        readings, turns = _place_images(scene, folder / _IMAGES, exif, progress)
+        readings, turns = _place_images(scene, folder / _IMAGES, exif, progress, link)
         scene = turned(scene, turns)
         if counts := dict(Counter(reading for reading in readings if reading)):
             # How many images EXIF turned, by the pixels that their labels were of.
@@ -237,7 +241,7 @@ def extend_scene(scene: Scene, files: Mapping[str, Path]) -> Scene:
         target = folder / _IMAGES / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)  # of a call that was killed
-        link_file(file, target)
+        shutil.copy2(file.resolve(), target)
     scene = _replace_model(replace(scene, image_root=folder / _IMAGES), new=files)
     (folder / _ADDING).unlink()
     return scene
@@ -270,6 +274,11 @@ def _replace_model(scene: Scene, new: Collection[str] = ()) -> Scene:
     return scene
 
 
+def is_scene(folder: Path) -> bool:
+    """Whether a folder is a scene, whole or not."""
+    return (folder / _JSON).is_file()
+
+
 def load_scene(folder: Path | str) -> Scene:
     """Loads what ``save_scene`` wrote.
 
@@ -277,36 +286,58 @@ def load_scene(folder: Path | str) -> Scene:
         InputError: If the folder is no scene or a part of it is missing or damaged.
     """
     folder = Path(folder)
-    if not (folder / _JSON).is_file():
+    if not is_scene(folder):
         missing = "there is no such folder" if not folder.exists() else f"it has no {_JSON}"
         raise InputError(f"{folder}: this is no scene ({missing}); make one with import or label.")
-    about = read_json(folder / _JSON)
+    about = _read_about(folder / _JSON)
     images, cameras, camera_index, poses, points = read_colmap(folder / _MODEL)
     missing = [name for name in images if not (folder / _IMAGES / name).is_file()]
     if missing:
         raise InputError(f"{folder}: {len(missing)} images are missing: {some(missing)}.")
-    try:
-        if about["unit"] not in UNITS:
-            raise unknown(f"{folder / _JSON}: unit", str(about["unit"]), UNITS)
-        return Scene(
-            name=about["name"],
-            unit=about["unit"],
-            image_root=folder / _IMAGES,
-            images=images,
-            cameras=cameras,
-            camera_index=camera_index,
-            poses=poses,
-            splits={split: tuple(names) for split, names in about["splits"].items()},
-            points=points,
-            provenance=dict(about["provenance"]),
-            folder=folder,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / _JSON}: is not what a scene has ({error!r}).") from error
+    return Scene(
+        name=about["name"],
+        unit=about["unit"],
+        image_root=folder / _IMAGES,
+        images=images,
+        cameras=cameras,
+        camera_index=camera_index,
+        poses=poses,
+        splits={split: tuple(names) for split, names in about["splits"].items()},
+        points=points,
+        provenance=about["provenance"],
+        folder=folder,
+    )
+
+
+def _read_about(file: Path) -> dict[str, Any]:
+    """What ``scene.json`` holds, once it is known to be that."""
+    match read_json(file):
+        case {
+            "format": 1,
+            "name": str(),
+            "unit": str(unit),
+            "splits": dict(splits),
+            "provenance": dict(),
+            **_rest,
+        } as about if all(map(_is_names, splits.values())):
+            if unit not in UNITS:
+                raise unknown(f"{file}: unit", unit, UNITS)
+            return about
+        case {"format": int(number)} if number != 1:
+            raise InputError(f"{file}: is of format {number}; this relocal reads format 1.")
+        case _:
+            raise InputError(
+                f"{file}: is not what a scene has: format 1, name, unit, splits (lists of image "
+                "names) and provenance. Import or label it again."
+            )
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _place_images(
-    scene: Scene, folder: Path, exif: Exif | None, progress: Progress
+    scene: Scene, folder: Path, exif: Exif | None, progress: Progress, link: bool
 ) -> tuple[list[Exif | None], list[int]]:
     """Puts every image, upright, into a folder.
 
@@ -324,10 +355,12 @@ def _place_images(
             orientation = exif_orientation(image, str(source))
         decode(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if reading is None:
+        if reading is not None:
+            _write_upright(source, target)
+        elif link:
             link_file(source, target)
         else:
-            _write_upright(source, target)
+            shutil.copy2(source.resolve(), target)  # with its time, by which features are kept
         return reading, QUARTER_TURNS[orientation] if reading == "stored" else 0
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -4,6 +4,7 @@ A split is a rule, so that anyone can make it again; a file is only a rule's out
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -195,13 +196,11 @@ def _per_sequence(scene: Scene, rule: Callable[[Sequence[str]], Parts]) -> Split
 
 def _read_split_file(scene: Scene, path: Path) -> Splits:
     """Reads ``{"train": [...], "test": [...]}``; names may have another image suffix."""
-    try:
-        content = read_json(path)
-        lists = {part: [str(name) for name in content[part]] for part in ("train", "test")}
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"--split {path}: this is not a JSON file with lists train and test ({error!r})."
-        ) from error
+    match read_json(path):
+        case {"train": list(train), "test": list(test)}:
+            lists = {"train": [*map(str, train)], "test": [*map(str, test)]}
+        case _:
+            raise InputError(f"--split {path}: this is not a JSON file with lists train and test.")
     names = {_stem(name): name for name in scene.images} | {name: name for name in scene.images}
     splits: Splits = {}
     for part, wanted in lists.items():
@@ -213,6 +212,12 @@ def _read_split_file(scene: Scene, path: Path) -> Splits:
                 f"{some(strange)}."
             )
         splits[part] = tuple(name for name in found if name is not None)
+        if twice := [name for name, count in Counter(splits[part]).items() if count > 1]:
+            raise InputError(f"--split {path}: images that {part} names twice: {some(twice)}.")
+    if both := sorted(set(splits["train"]) & set(splits["test"])):
+        raise InputError(
+            f"--split {path}: {len(both)} images are in train and in test: {some(both)}."
+        )
     return splits
 
 

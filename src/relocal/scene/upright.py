@@ -16,7 +16,7 @@ from PIL import Image
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import SIDEWAYS, exif_orientation, open_photo
+from relocal.images import SIDEWAYS, exif_orientation, open_photo, photo_sizes
 from relocal.pose import Pose
 from relocal.scene.scene import Scene
 
@@ -41,18 +41,17 @@ def exif_reading(image: Image.Image, name: str, camera: Camera, exif: Exif | Non
             are a mirror image, which no camera of ours takes.
     """
     orientation = exif_orientation(image, name)
-    sizes: dict[Exif, tuple[int, int]] = {"stored": image.size, "upright": image.size}
-    if orientation in SIDEWAYS:
-        sizes["upright"] = image.height, image.width
+    stored, upright = photo_sizes(image, name)
+    known: dict[Exif, tuple[int, int]] = {"stored": stored, "upright": upright}
     fitting: list[Exif] = [
-        kind for kind, size in sizes.items() if size == (camera.width, camera.height)
+        kind for kind, size in known.items() if size == (camera.width, camera.height)
     ]
     if orientation == 1 and fitting:
         return None
     if exif is not None and exif not in fitting:
         fitting = []
     if not fitting:
-        width, height = sizes[exif or "upright"]
+        width, height = known[exif or "upright"]
         how = "" if exif is None else f" (--exif {exif})"
         raise InputError(
             f"{name}: has {width} x {height} pixels{how}, its camera "
@@ -85,15 +84,14 @@ def labelled_size(file: Path, exif: Exif | None) -> tuple[int, int]:
         InputError: If it is needed and not known.
     """
     with open_photo(file) as image:
-        if exif_orientation(image, str(file)) not in SIDEWAYS:
-            return image.size
-        if exif is None:
+        stored, upright = photo_sizes(image, str(file))
+        if exif is None and exif_orientation(image, str(file)) in SIDEWAYS:
             raise InputError(
                 f"{file}: by its EXIF it must be turned by a quarter, and no file says the size of "
                 "its camera. Say which pixels the labels are of with --exif stored or --exif "
                 "upright, or turn the photo's pixels and remove the tag."
             )
-        return image.size if exif == "stored" else (image.height, image.width)
+        return stored if exif == "stored" else upright
 
 
 def turned(scene: Scene, quarter_turns: Sequence[int]) -> Scene:

@@ -11,6 +11,8 @@ Mapper = Literal["incremental", "global"]
 
 WORK = ".label"
 """What is added to a scene's name for the folder of what is made on the way."""
+LOCK = ".lock"
+"""In that folder, what is held while a process is at work there."""
 ALL_UP_TO = 300
 """Photos of a folder that are all taken, however little they move."""
 EXHAUSTIVE_UP_TO = 60

@@ -15,11 +15,11 @@ from relocal.datasets.pose_lines import read_label_file
 from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, save_scene
-from relocal.scene.files import check_new, write_json
+from relocal.scene.files import check_new, is_scene, write_json
 from relocal.scene.scene import some
 from relocal.sfm.alignment import check_scale, moved, scaled, upright
 from relocal.sfm.database import Progress
-from relocal.sfm.label_config import WORK, LabelConfig
+from relocal.sfm.label_config import LOCK, WORK, LabelConfig
 from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos, unposed_scene
 from relocal.sfm.sources import Photo, gather
 
@@ -77,6 +77,8 @@ def label(
     """
     out, config = Path(out), config or LabelConfig()
     check_new(out)
+    if around := [folder for folder in out.resolve().parents if is_scene(folder)]:
+        raise InputError(f"--out {out}: lies in the scene {around[0]}; give a folder outside it.")
     if fold is not None and split is None:
         raise InputError("--fold: needs a --split that has folds.")
     known = {} if scale is None else _known_poses(scale)
@@ -113,7 +115,12 @@ def label(
     else:
         scene = apply_split(scene, split, fold)
     check_unchanged(photos)
-    scene = save_scene(scene, out, lambda done, total: progress(done, total, "saving images"))
+    scene = save_scene(
+        scene,
+        out,
+        lambda done, total: progress(done, total, "saving images"),
+        link=False,  # the photos are the user's, who may change them
+    )
     write_json(out / LABELS, about)
     return Labelling(scene, about, doubts(about))
 
@@ -128,12 +135,16 @@ def labelling_folder(scene: Path) -> Generator[Path]:
     work = scene.resolve().with_name(scene.resolve().name + WORK)
     work.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(work / ".lock", timeout=0):
+        with FileLock(work / LOCK, timeout=0):
             for partial in work.glob("*.partial"):  # of a killed process
                 shutil.rmtree(partial)
             yield work
     except Timeout as error:
         raise InputError(f"{work}: another relocal label is at work here.") from error
+    except InputError:
+        if [file.name for file in work.iterdir()] == [LOCK]:
+            shutil.rmtree(work)  # refused before anything was made
+        raise
     except RuntimeError as error:  # all that pycolmap raises
         raise InputError(f"COLMAP failed ({error}); if it does so again, remove {work}.") from error
 

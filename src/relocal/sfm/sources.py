@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 from relocal.errors import InputError
 from relocal.images import decode, exif_focal_px, exif_orientation, open_photo, upright_size
-from relocal.scene.files import read_json, write_json
+from relocal.scene.files import is_scene, read_json, write_json
 from relocal.scene.scene import some
 from relocal.sfm.database import Progress, digest
 from relocal.sfm.frames import (
@@ -30,7 +30,7 @@ from relocal.sfm.frames import (
     stated_length,
     write_frames,
 )
-from relocal.sfm.label_config import ALL_UP_TO, WORK, LabelConfig
+from relocal.sfm.label_config import ALL_UP_TO, LOCK, WORK, LabelConfig
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg", ".mts")
@@ -140,13 +140,14 @@ def _recording_name(source: Path) -> str:
 
 
 def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered:
-    # The scene that is being made may lie among the photos, and so may what is made on the way.
-    made = (work.resolve(), work.resolve().with_name(work.name.removesuffix(WORK)))
+    if is_scene(source):
+        raise InputError(f"{source}: is a scene already; its photos are in {source / 'images'}.")
+    there = list(source.rglob("*"))
+    # Scenes made of the photos may lie among them, and so may what was made on the way.
+    made = {file.parent for file in there if is_scene(file.parent)}
+    made |= {file for file in there if is_labelling_folder(file)}
     every = [
-        file
-        for file in source.rglob("*")
-        if not file.name.startswith(".")
-        and not any(file.parent.resolve().is_relative_to(folder) for folder in made)
+        file for file in there if not file.name.startswith(".") and made.isdisjoint(file.parents)
     ]
     found = (file for file in every if file.suffix.lower() in PHOTOS and file.is_file())
     # Recordings one after the other, also where one holds another.
@@ -174,6 +175,11 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
                 left[f"{name}/{file.relative_to(source).as_posix()}"] = seen
             progress(done, len(files), f"reading {source.name}")
     return Gathered(photos, left)
+
+
+def is_labelling_folder(folder: Path) -> bool:
+    """Whether a folder is what was made on the way to a scene."""
+    return folder.name.endswith(WORK) and (folder / LOCK).is_file()
 
 
 def _why_not(file: Path) -> str | None:
