@@ -3,17 +3,25 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi
 
 from relocal.cli import main
 from relocal.errors import InputError
-from relocal.localizers import Calibration, Regressor, Structure, calibrate, load_map
-from relocal.localizers.calibration import REGIONS, coverage, fit_calibration, read_calibration
+from relocal.localizers import Bayesian, Ensemble, Regressor, Structure, calibrate, load_map
+from relocal.localizers.calibration import (
+    REGIONS,
+    coverage,
+    fit_calibration,
+    fitted,
+    read_held_out,
+)
 from relocal.losses import LossConfig
 from relocal.metrics import PoseErrors
 from relocal.models import PoseNetConfig
@@ -78,15 +86,22 @@ def test_a_map_is_calibrated_by_a_twin(map_folder: Path, tiny_scene: Scene) -> N
     i = int(tiny_scene.indices("test")[0])
     photo, camera = tiny_scene.path(i), tiny_scene.camera(i)
     before = Structure(map_folder).localize(photo, camera)
-    found = calibrate(map_folder, tiny_scene)
-    assert found == load_map(map_folder).calibration == read_calibration(map_folder)
+    found = calibrate(map_folder, tiny_scene)["structure"]
+    held = read_held_out(map_folder)
+    assert held is not None
+    assert found == load_map(map_folder).calibration == held.calibration("structure")
+    assert held.calibration("regressor") is None
+    rows = torch.tensor([tiny_scene.images.index(name) for name in held.images])
+    assert torch.allclose(held.truth.position, tiny_scene.poses.position[rows])
     assert 0.3 < found.position < 30
     after = Structure(map_folder).localize(photo, camera)
     assert before is not None
     assert after is not None
     assert before.sigma_m is not None
     assert after.sigma_m == pytest.approx(found.position * before.sigma_m)
-    assert calibrate(map_folder, tiny_scene) == found  # of the same, not of what it had become
+    assert (
+        calibrate(map_folder, tiny_scene)["structure"] == found
+    )  # of the same, not of what it had become
 
 
 @pytest.mark.usefixtures("few")
@@ -94,7 +109,8 @@ def test_a_run_that_says_nothing_gets_its_usual_error(run: Path, tiny_scene: Sce
     i = int(tiny_scene.indices("test")[0])
     photo, camera = tiny_scene.path(i), tiny_scene.camera(i)
     assert Regressor(run).localize(photo, camera).sigma_m is None
-    found = calibrate(run, tiny_scene)
+    found = calibrate(run, tiny_scene)["regressor"]
+    assert not found.tells_apart
     estimate = Regressor(run).localize(photo, camera)
     assert estimate.sigma_m == pytest.approx(found.position)
     assert estimate.sigma_deg == pytest.approx(found.rotation)
@@ -117,7 +133,8 @@ def test_a_run_with_validation_blocks_needs_no_twin(
     monkeypatch.setattr("relocal.localizers.held_out.train", None)
     i = int(tiny_scene.indices("test")[0])
     before = Regressor(folder).localize(tiny_scene.path(i), tiny_scene.camera(i))
-    found = calibrate(folder, tiny_scene)
+    found = calibrate(folder, tiny_scene)["regressor"]
+    assert found.tells_apart
     after = Regressor(folder).localize(tiny_scene.path(i), tiny_scene.camera(i))
     assert before.sigma_deg is not None
     assert after.sigma_deg == pytest.approx(found.rotation * before.sigma_deg)
@@ -134,11 +151,32 @@ def test_what_does_not_belong_together_is_refused(map_folder: Path, tiny_scene: 
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"position": 1, "rotation": 0, "images": 9}, {"position": "x"}, []]
+    "changes",
+    [
+        {"truth": [[0, 0, 0, 1, 0, 0]]},
+        {"truth": [[0, 0, 0, 1, 0, 0, 0]]},
+        {"answers": {"structure": [None]}},
+        {"answers": {"structure": [[0, 0, 0, 1, 0, 0, 0, -1, 1]] * 3}},
+        {"answers": {"structure": [[0, 0, float("nan"), 1, 0, 0, 0, 1, 1]] * 3}},
+        {"answers": []},
+        {"motion": {"acceleration": -1, "turn_acceleration_deg": 1}},
+        {"motion": {"speed": 1}},
+        {"images": 3},
+    ],
 )
-def test_a_damaged_calibration_is_refused(map_folder: Path, content: object) -> None:
+@pytest.mark.usefixtures("few")
+def test_a_damaged_calibration_is_refused(map_folder: Path, changes: dict[str, Any]) -> None:
+    pose = [0, 0, 0, 1, 0, 0, 0]
+    content = {
+        "images": ["a", "b", "c"],
+        "truth": [pose] * 3,
+        "answers": {"structure": [[*pose, 1, 1], None, [1, *pose[1:], 1, 1]]},
+        "motion": None,
+    }
     write_json(map_folder / "calibration.json", content)
-    with pytest.raises(InputError, match=r"calibration\.json"):
+    assert load_map(map_folder).calibration is not None
+    write_json(map_folder / "calibration.json", {**content, **changes})
+    with pytest.raises(InputError, match=r"calibration\.json: is not what calibrate writes"):
         load_map(map_folder)
 
 
@@ -150,4 +188,39 @@ def test_the_verb_keeps_what_it_finds(
         main(["calibrate", str(map_folder), str(tiny_scene.folder)])
     assert not end.value.code
     assert "held-out images" in capsys.readouterr().out
-    assert Calibration(**read_json(map_folder / "calibration.json")).images == 3
+    assert read_json(map_folder / "calibration.json")["answers"].keys() == {"structure"}
+
+
+@pytest.mark.usefixtures("few")
+def test_an_ensemble_is_calibrated_by_its_members(
+    tiny_run: Path, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    config = load_run(tiny_run).config
+    model = replace(config.model, dropout=0.2)
+    config = replace(config, epochs=3, validate=True, model=model)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for seed, folder in enumerate(runs):
+        train(tiny_scene, folder, replace(config, seed=seed))
+    assert Ensemble(runs).calibration is None
+    found = calibrate(runs[0], tiny_scene)
+    assert found.keys() == {"regressor", "bayesian"}
+    assert Ensemble(runs).calibration is None
+    calibrate(runs[1], tiny_scene)
+    ensemble, bayesian = Ensemble(runs), Bayesian(runs[0])
+    assert bayesian.calibration == found["bayesian"]
+    assert ensemble.calibration is not None
+    # It is what asking the ensemble itself about the held-out images says.
+    held = read_held_out(runs[0])
+    assert held is not None
+    rows = [tiny_scene.images.index(name) for name in held.images]
+    calibration, ensemble.calibration = ensemble.calibration, None
+    asked = [ensemble.localize(tiny_scene.path(i), tiny_scene.camera(i)) for i in rows]
+    answers = [(e.pose, e.sigma_m or 0.0, e.sigma_deg or 0.0) for e in asked]
+    again = fitted(answers, held.truth, held.motion)
+    assert again.position == pytest.approx(calibration.position, rel=1e-3)
+    assert again.rotation == pytest.approx(calibration.rotation, rel=1e-3)
+    assert again.most == pytest.approx(calibration.most, rel=1e-3)
+    # Answers about others are not mixed.
+    content = read_json(runs[1] / "calibration.json")
+    write_json(runs[1] / "calibration.json", {**content, "images": list(held.images)[::-1]})
+    assert Ensemble(runs).calibration is None

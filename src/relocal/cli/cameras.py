@@ -1,12 +1,10 @@
 """``--camera``: read, and doubted where it is unlikely."""
 
-from pathlib import Path
-
 import torch
 
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.errors import InputError, unknown
-from relocal.images import upright_size
+from relocal.images import Source, upright_size
 
 _OFF_CENTRE = 0.1  # of a side: farther from the middle no lens looks
 
@@ -36,7 +34,7 @@ def parse_camera(text: str) -> Camera:
         raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
 
 
-def camera_doubts(camera: Camera, photo: Path) -> list[str]:
+def camera_doubts(camera: Camera, photo: Source) -> list[str]:
     """What is unlikely about a camera that was given for a photo.
 
     Raises:

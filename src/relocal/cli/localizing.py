@@ -1,13 +1,14 @@
 """The verbs for localizers: make a map, measure, and say where photos were taken."""
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from relocal.cli.cameras import camera_doubts, parse_camera
+from relocal.cli.asking import asking, photos_in, photos_of
+from relocal.cli.cameras import parse_camera
 from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError
@@ -73,11 +74,12 @@ class Calibrate:
         """Calibrates and says how sure the localizer may be."""
         with progress_bar() as report:
             found = calibrate(self.folder, load_scene(self.scene), report)
-        print(
-            f"{self.folder}: calibrated on {counted(found.images, 'held-out image')}; stated "
-            f"spreads are multiplied by {found.position:.3g} (position) and {found.rotation:.3g} "
-            "(rotation)."
-        )
+        for kind, one in found.items():
+            print(
+                f"{self.folder}, {kind}: calibrated on {counted(one.images, 'held-out image')}; "
+                f"stated spreads are multiplied by {one.position:.3g} (position) and "
+                f"{one.rotation:.3g} (rotation)."
+            )
         return 0
 
 
@@ -111,6 +113,12 @@ class Evaluate:
     corruptions: bool = False
     """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
     each: forty photos more for each."""
+    reject: bool = False
+    """Take no answer that is less sure than nearly all held-out ones were; needs calibrate."""
+    sequence: bool = False
+    """Measure each localizer once more, its answers filtered: each block of images is a video."""
+    others: Path | None = None
+    """A folder with photos of other places: how many of them would be refused is told."""
     photos: bool = False
     """Show a few of the photos in report.html although nothing says that they may be shared: for
     private use."""
@@ -131,7 +139,15 @@ class Evaluate:
             kinds = () if self.localizer is None else self.localizer.split(",")
             localizers = open_localizers([self.run_folder, *self.also], kinds, scene)
             with progress_bar() as report:
-                result = evaluate(localizers, scene, corruptions=self.corruptions, progress=report)
+                result = evaluate(
+                    localizers,
+                    scene,
+                    corruptions=self.corruptions,
+                    reject=self.reject,
+                    sequence=self.sequence,
+                    others=() if self.others is None else photos_in(self.others),
+                    progress=report,
+                )
         print(plain_table(result), flush=True)
         print(f"Report: {save_report(result, self.out, scene, photos=self.photos)}")
         return 0
@@ -139,11 +155,17 @@ class Evaluate:
     def _estimates(self) -> Report:
         if self.labels is None or not self.estimates:
             raise InputError("--labels and --estimates belong together; give both.")
-        if self.run_folder is not None or self.also or self.corruptions or self.photos:
-            raise InputError(
-                "--estimates: files of estimates go without RUN, SCENE, --with, --corruptions and "
-                "--photos."
-            )
+        given = {
+            "RUN and SCENE": self.run_folder is not None,
+            "--with": self.also,
+            "--corruptions": self.corruptions,
+            "--reject": self.reject,
+            "--sequence": self.sequence,
+            "--others": self.others is not None,
+            "--photos": self.photos,
+        }
+        if wrong := [name for name, there in given.items() if there]:
+            raise InputError(f"--estimates: files of estimates go without {' and '.join(wrong)}.")
         return evaluate_estimates(self.labels, self.estimates)
 
 
@@ -157,7 +179,17 @@ class Localize:
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run, or a map."""
     photos: Positional[tuple[Path, ...]]
-    """The photos."""
+    """The photos; a video is its frames."""
+    also: Annotated[tuple[Path, ...], arg(name="with")] = ()
+    """More runs and maps, for ways to localize that need them."""
+    localizer: str | None = None
+    """The way to localize: hybrid (the run says where to look in the map), ensemble (the mean of
+    all runs), bayesian (samples of the run). By default what the folder is by itself."""
+    reject: bool = False
+    """Give no answer that is less sure than nearly all held-out ones were; needs calibrate."""
+    sequence: bool = False
+    """The photos are the frames of a video: each answer is filtered with those before it, and those
+    that do not fit how the camera moved in training take no part; needs calibrate."""
     format: Format = "text"
     """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
     camera: str | None = None
@@ -172,27 +204,33 @@ class Localize:
         if not self.photos:
             raise InputError("PHOTO: give at least one photo.")
         camera = None if self.camera is None else parse_camera(self.camera)
-        localizer: Localizer = open_localizer(self.run_folder)
+        ask = asking(self._localizer(), camera, reject=self.reject, sequence=self.sequence)
         failed, assumed = 0, 0
-        for index, photo in enumerate(self.photos):
+        index = -1
+        for index, (name, source) in enumerate(photos_of(self.photos)):
             try:
-                estimate = localizer.localize(photo, camera)
-                if estimate is None:
-                    raise InputError(f"{photo}: cannot tell where it was taken.")
-                if camera is not None:
-                    doubts = (*camera_doubts(camera, photo), *estimate.warnings)
-                    estimate = replace(estimate, warnings=doubts)
+                estimate = ask(name, source)
             except InputError as error:
                 failed += 1
                 warn(str(error))
                 continue
             for warning in estimate.warnings if assumed == 0 else ():
-                warn(f"{photo}: {warning}")
+                warn(f"{name}: {warning}")
             assumed += bool(estimate.warnings)
             # Flushed, so that a pipe gets each answer when it is known.
-            print(estimate_line(estimate, str(photo), index, self.format), flush=True)
+            print(estimate_line(estimate, name, index, self.format), flush=True)
         if assumed > 1:
             warn(f"the same holds for {counted(assumed - 1, 'more photo')}.")
-        if failed == len(self.photos):
+        if failed == index + 1:
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
+
+    def _localizer(self) -> Localizer:
+        if self.localizer is None:
+            if self.also:
+                raise InputError("--with: say what to make of the folders with --localizer.")
+            return open_localizer(self.run_folder)
+        found = open_localizers([self.run_folder, *self.also], [self.localizer])
+        if len(found) != 1:
+            raise InputError(f"--localizer {self.localizer}: give one RUN, without --with.")
+        return next(iter(found.values()))

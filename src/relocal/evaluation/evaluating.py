@@ -6,7 +6,7 @@ image retrieval. A localizer that does not beat them has learned little of the p
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,12 @@ from torch import Tensor
 
 from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from relocal.errors import InputError
+from relocal.evaluation.rejection import Rejection, rejection
 from relocal.evaluation.report import BASELINES, MethodResult, Report
+from relocal.evaluation.sequences import as_videos
 from relocal.evaluation.untrained import Progress, baselines
 from relocal.localizers import FeatureMap, ImageIndex, Localizer, open_localizer
+from relocal.localizers.doubt import check_calibrated, check_doubts, doubt
 from relocal.metrics import (
     RECALL_THRESHOLDS_M,
     RECALL_THRESHOLDS_PERCENT,
@@ -41,6 +44,9 @@ def evaluate(
     *,
     split: str = "test",
     corruptions: bool = False,
+    reject: bool = False,
+    sequence: bool = False,
+    others: Sequence[Path] = (),
     progress: Progress = lambda done, total, text: None,
 ) -> Report:
     """Measures localizers on a split of a scene, photo by photo, as a user would ask them.
@@ -51,10 +57,15 @@ def evaluate(
         scene: A scene with training images and the split, or its folder.
         split: Which images are asked about.
         corruptions: Ask about every photo under every entry of ``CORRUPTIONS`` and severity, too.
+        reject: Take no answer that is less sure than nearly all held-out ones were.
+        sequence: Measure each localizer once more with its answers filtered, each block of images
+            a video.
+        others: Photos of other places: how well is it told that they are?
         progress: Called with photos done, photos in all, and what is being done.
 
     Raises:
-        InputError: If the scene has no such images, or a localizer was trained on some of them.
+        InputError: If the scene has no such images, a localizer was trained on some of them, or
+            does not say how sure it is where that is needed.
     """
     scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
     if not isinstance(localizers, Mapping):
@@ -64,10 +75,16 @@ def evaluate(
     test, train = scene.indices(split), scene.indices("train")
     for name, localizer in localizers.items():
         _check_not_trained_on(name, localizer, scene, test)
+        if reject:
+            check_doubts(name, localizer)
+        if sequence:
+            check_calibrated(name, localizer)
     truth, training = scene.poses[test], scene.poses[train]
     methods = baselines(scene, test, train, progress)
     for name, localizer in localizers.items():
-        methods[name] = _ask(name, localizer, scene, test, progress)
+        methods[name] = _ask(name, localizer, scene, test, reject, progress)
+        if sequence:
+            methods[f"{name}, filtered"] = as_videos(methods[name], scene, test)
     return Report(
         scene=scene.name,
         unit=scene.unit,
@@ -80,13 +97,27 @@ def evaluate(
         thresholds=_thresholds(scene),
         extent=scene.extent(),
         block=block_numbers(scene, test),
-        corruptions=_under_corruptions(localizers, scene, test, progress) if corruptions else {},
+        corruptions=_under_corruptions(localizers, scene, test, reject, progress)
+        if corruptions
+        else {},
+        notes=_notes(localizers, scene),
+        rejections=_rejections(localizers, methods, others, progress) if others else {},
         made_by={
             **environment(),
             "runs": {name: _about(localizer) for name, localizer in localizers.items()},
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "provenance": dict(scene.provenance),
         },
+    )
+
+
+def _notes(localizers: Mapping[str, Localizer], scene: Scene) -> tuple[str, ...]:
+    maps = [name for name, one in localizers.items() if getattr(one, "map", None) is not None]
+    if not maps or "sfm" not in str(scene.provenance.get("labels", "")).lower():
+        return ()
+    return (
+        f"These poses were made by Structure from Motion, which favours {' and '.join(maps)}: maps "
+        "of local features make the same errors (Brachmann et al. 2021).",
     )
 
 
@@ -103,14 +134,21 @@ def regime_of(scene: Scene) -> str:
 
 
 def _ask(
-    name: str, localizer: Localizer, scene: Scene, test: Int[Tensor, " n"], progress: Progress
+    name: str,
+    localizer: Localizer,
+    scene: Scene,
+    test: Int[Tensor, " n"],
+    reject: bool,
+    progress: Progress,
 ) -> MethodResult:
     estimates: list[Pose | None] = []
     times: list[float] = []
     others = Counter[str]()
-    sigmas = np.full((len(test), 2), np.nan)
+    sigmas, doubts = np.full((len(test), 2), np.nan), np.zeros(len(test))
     for done, index in enumerate(test.tolist(), start=1):
         estimate = localizer.localize(scene.path(index), scene.camera(index))
+        doubts[done - 1] = doubt(localizer, estimate)
+        estimate = None if reject and doubts[done - 1] > 1 else estimate
         estimates.append(None if estimate is None else estimate.pose)
         if estimate is not None:
             times.append(estimate.time_ms)
@@ -121,13 +159,33 @@ def _ask(
     errors = pose_errors(estimates, scene.poses[test])
     # The first photo warms the machine up.
     typical = float(torch.tensor(times[1:] or times).median()) if times else None
-    return MethodResult(estimates, errors, typical, sigmas, dict(others))
+    return MethodResult(estimates, errors, typical, sigmas, dict(others), doubts)
+
+
+def _rejections(
+    localizers: Mapping[str, Localizer],
+    methods: Mapping[str, MethodResult],
+    others: Sequence[Path],
+    progress: Progress,
+) -> dict[str, Rejection]:
+    """How well each localizer tells photos of other places from those that were asked about."""
+    found: dict[str, Rejection] = {}
+    for name, localizer in localizers.items():
+        doubts = np.zeros(len(others))
+        for done, photo in enumerate(others, start=1):
+            doubts[done - 1] = doubt(localizer, localizer.localize(photo))
+            progress(done, len(others), f"{name}, other places")
+        mine = methods[name].doubts
+        assert mine is not None  # every localizer was asked
+        found[name] = rejection(mine, doubts)
+    return found
 
 
 def _under_corruptions(
     localizers: Mapping[str, Localizer],
     scene: Scene,
     test: Int[Tensor, " n"],
+    reject: bool,
     progress: Progress,
 ) -> dict[str, dict[str, tuple[PoseErrors, ...]]]:
     """Errors by localizer, kind and severity; all localizers see the same corrupted photo."""
@@ -142,6 +200,8 @@ def _under_corruptions(
                 photo = corrupt(scene.path(index), kind, severity, scene.images[index])
                 for name, localizer in localizers.items():
                     estimate = localizer.localize(photo, scene.camera(index))
+                    if reject and doubt(localizer, estimate) > 1:
+                        estimate = None
                     poses[name].append(None if estimate is None else estimate.pose)
                 done += 1
                 progress(done, total, f"{kind}, severity {severity}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from relocal.evaluation.rejection import Rejection
 from relocal.evaluation.uncertainty import Coverage, coverages
 from relocal.metrics import PoseErrors, failures, mean, median, recall
 from relocal.pose import Pose
@@ -29,6 +30,8 @@ class MethodResult:
     """Stated spreads of position and rotation (degrees); not a number where none is stated."""
     other_methods: Mapping[str, int] = field(default_factory=dict)
     """How many answers are those of methods that the localizer fell back to, by their names."""
+    doubts: Float[np.ndarray, " n"] | None = None
+    """How unsure each answer was: above 1 it may be refused. Zeros where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Report:
     """By localizer and kind of corruption, the errors at each severity; empty if none was asked."""
     block: Int[np.ndarray, " n"] | None = None
     """The block of each image, whose errors are correlated; None: all are one."""
+    rejections: Mapping[str, Rejection] = field(default_factory=dict)
+    """By localizer, how well it tells photos of other places; empty if there were none."""
     notes: tuple[str, ...] = ()
     """What else a reader must not miss."""
     made_by: Mapping[str, Any] = field(default_factory=dict)

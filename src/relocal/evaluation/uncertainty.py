@@ -1,5 +1,6 @@
 """How true stated spreads are: coverage of regions, and errors of the surest answers."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,27 @@ def _over_blocks(
     reach = _T[min(len(means) - 1, len(_T)) - 1] * means.std(ddof=1) / len(means) ** 0.5
     low, high = np.clip([means.mean() - reach, means.mean() + reach], 0, 1)
     return Coverage(share, float(means.mean()), (float(low), float(high)))
+
+
+def reliability(
+    errors: Errors, sigma: Errors
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """The share of errors in regions of every size, against the share that is said to lie there.
+
+    Args:
+        errors: Of answers; infinite where there is none, which does not count.
+        sigma: The stated spread of each, per axis; not a number where none is stated.
+
+    Returns:
+        Shares that are said, ascending, and found: equal where spreads are true.
+    """
+    stated = np.isfinite(errors) & np.isfinite(sigma)
+    radius = np.linspace(0, 4, 41)
+    inside = (errors[stated, None] <= radius * sigma[stated, None]).mean(0)
+    # The distribution of the length of three standard Gaussians (Maxwell).
+    erf = np.array([math.erf(r / math.sqrt(2)) for r in radius])
+    said = erf - math.sqrt(2 / math.pi) * radius * np.exp(-(radius**2) / 2)
+    return said, inside
 
 
 def risk_coverage(

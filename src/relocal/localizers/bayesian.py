@@ -11,6 +11,7 @@ import torch
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images import Source, camera_of_photo, load_view
+from relocal.localizers.calibration import read_held_out
 from relocal.localizers.spread import middle_and_spread
 from relocal.training import Run, load_run
 from relocal.training.prediction import seen_features
@@ -44,6 +45,8 @@ class Bayesian:
         if samples < 2:
             raise InputError(f"--samples: must be at least 2, not {samples}.")
         self.samples = samples
+        held = read_held_out(self.run.folder)
+        self.calibration = None if held is None else held.calibration("bayesian")
         self.model = self.run.model()
         self.model.head.dropout.train()
 
@@ -69,7 +72,7 @@ class Bayesian:
             seen = seen_features(self.model, view[None], run.camera, run.window, run.config.cached)
             said = self.model.answer(seen.expand(self.samples, -1))
         pose, sigma, sigma_deg = middle_and_spread(said.pose())
-        return Estimate(
+        estimate = Estimate(
             pose=pose,
             unit=run.unit,
             method=self.method,
@@ -78,3 +81,4 @@ class Bayesian:
             sigma_deg=sigma_deg,
             warnings=() if warning is None else (warning,),
         )
+        return estimate if self.calibration is None else self.calibration.of(estimate)

@@ -11,6 +11,7 @@ from pathlib import Path
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images import Source, camera_of_photo
+from relocal.localizers.calibration import Answer, Calibration, fitted, read_held_out
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.spread import middle_and_spread
 from relocal.pose import Pose
@@ -46,6 +47,7 @@ class Ensemble:
                     f"{other.folder}: was not trained on the images and poses of "
                     f"{self.run.folder}; an ensemble is of one scene and split."
                 )
+        self.calibration = _calibration(self.members)
 
     def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:
         """Says where a photo was taken, and how far the networks differ.
@@ -65,7 +67,7 @@ class Ensemble:
             camera, warning = camera_of_photo(source, self.run.photo_camera)
         answers = [member.localize(source, camera).pose for member in self.members]
         pose, sigma, sigma_deg = middle_and_spread(Pose.stack(answers))
-        return Estimate(
+        estimate = Estimate(
             pose=pose,
             unit=self.run.unit,
             method=self.method,
@@ -74,3 +76,17 @@ class Ensemble:
             sigma_deg=sigma_deg,
             warnings=() if warning is None else (warning,),
         )
+        return estimate if self.calibration is None else self.calibration.of(estimate)
+
+
+def _calibration(members: Sequence[Regressor]) -> Calibration | None:
+    """The calibration that follows from what the members answered about the same images."""
+    about = [read_held_out(member.run.folder) for member in members]
+    held = [one for one in about if one is not None and "regressor" in one.answers]
+    if len(held) < len(members) or len({one.images for one in held}) > 1:
+        return None
+    answers: list[Answer | None] = []
+    for together in zip(*(one.answers["regressor"] for one in held), strict=True):
+        poses = [answer[0] for answer in together if answer is not None]
+        answers.append(middle_and_spread(Pose.stack(poses)) if len(poses) > 1 else None)
+    return fitted(answers, held[0].truth, held[0].motion)

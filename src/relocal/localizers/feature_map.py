@@ -119,9 +119,10 @@ class FeatureMap:
         """How many points there are."""
         return len(self.xyz)
 
-    def describe(self, keypoints: Keypoints) -> Float[Tensor, "n d"]:
-        """Descriptors of a photo's features as those of the points are, of length one."""
-        return normalize(restored(keypoints.descriptors) @ self.basis, dim=1)
+    def described(self, keypoints: Keypoints) -> "Described":
+        """A photo's features in the words of the map."""
+        values = restored(keypoints.descriptors) @ self.basis
+        return Described(keypoints.xy, normalize(values, dim=1))
 
     @cached_property
     def unit_descriptors(self) -> Float[Tensor, "P d"]:
@@ -149,6 +150,24 @@ class FeatureMap:
         order = torch.argsort(self.seen_by.long(), stable=True)
         counts = torch.bincount(self.seen_by.long(), minlength=len(self.training_images))
         return list(self.point_of[order].split(counts.tolist()))
+
+
+@dataclass(frozen=True)
+class Described:
+    """A photo's features, with descriptors as those of a map's points are."""
+
+    xy: Float[Tensor, "n 2"]
+    """Pixels in the photo as it is looked at, the strongest features first."""
+    descriptors: Float[Tensor, "n d"]
+    """Of length one."""
+
+    def __len__(self) -> int:
+        """How many features there are."""
+        return len(self.xy)
+
+    def strongest(self, count: int) -> "Described":
+        """The first of them."""
+        return Described(self.xy[:count], self.descriptors[:count])
 
 
 def extract(

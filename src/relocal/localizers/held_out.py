@@ -5,22 +5,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
 from relocal.errors import InputError
-from relocal.localizers.calibration import Calibration, fit_calibration, write_calibration
+from relocal.localizers.bayesian import Bayesian
+from relocal.localizers.calibration import (
+    Answer,
+    Calibration,
+    HeldOut,
+    fitted,
+    write_held_out,
+)
 from relocal.localizers.feature_map import build_map
-from relocal.localizers.registry import open_localizer
+from relocal.localizers.registry import Localizer, open_localizer
 from relocal.localizers.regressor import Regressor
+from relocal.localizers.sequence import Motion, fit_motion
 from relocal.localizers.structure import Structure
-from relocal.metrics import PoseErrors, pose_errors
-from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.training import train
 from relocal.training.data import split_validation
-from relocal.types import Estimate
 
 Progress = Callable[[int, int, str], None]
 
@@ -29,17 +32,22 @@ def calibrate(
     folder: Path | str,
     scene: Scene | Path | str,
     progress: Progress = lambda done, total, text: None,
-) -> Calibration:
+) -> dict[str, Calibration]:
     """Fits how sure a run or a map is to its errors on held-out training images.
 
     Those of a run that was trained with ``validate`` are its validation blocks. Otherwise a twin is
     made with the same options, of all training images but such blocks (15 %), asked about them,
-    and thrown away; its errors stand for those of the run or map itself.
+    and thrown away; its errors stand for those of the run or map itself. The answers are kept, so
+    that an ensemble of runs that were calibrated is calibrated, too.
 
     Args:
-        folder: The run or the map; the calibration is kept in it.
+        folder: The run or the map; the answers are kept in it.
         scene: The scene that it was made of.
         progress: Called with steps done, steps in all, and what is being done.
+
+    Returns:
+        By the way of localizing: ``regressor``, and ``bayesian`` of a run with dropout, or
+        ``structure``.
 
     Raises:
         InputError: If they do not belong together, or too few images have an answer.
@@ -62,9 +70,27 @@ def calibrate(
             train = {"train": tuple(scene.images[i] for i in kept.tolist())}
             part = scene.with_splits(train, "all but validation blocks")
             localizer = _twin(localizer, part, Path(temporary) / "twin", progress)
-        calibration = fit_calibration(*_asked(localizer, scene, held, progress))
-    write_calibration(folder, calibration)
-    return calibration
+        answers = {
+            kind: _asked(kind, one, scene, held, progress)
+            for kind, one in _uncalibrated(localizer).items()
+        }
+    about = HeldOut(
+        tuple(scene.images[i] for i in held),
+        scene.poses[torch.tensor(held)],
+        answers,
+        _motion(scene, every.tolist()),
+    )
+    found = {kind: fitted(one, about.truth, about.motion) for kind, one in answers.items()}
+    write_held_out(folder, about)
+    return found
+
+
+def _motion(scene: Scene, rows: Sequence[int]) -> Motion | None:
+    recordings = [scene.sequence(i) for i in rows]
+    try:
+        return fit_motion(scene.poses[torch.tensor(rows)], recordings)
+    except InputError:  # photos, no recordings
+        return None
 
 
 def _twin(
@@ -76,26 +102,27 @@ def _twin(
     return Regressor(train(scene, work, localizer.run.config, report=progress))
 
 
-def _asked(
-    localizer: Regressor | Structure, scene: Scene, rows: Sequence[int], progress: Progress
-) -> tuple[PoseErrors, Float[np.ndarray, "n 2"]]:
-    """Errors on some images, and the spreads that are stated of them before any calibration."""
+def _uncalibrated(localizer: Regressor | Structure) -> dict[str, Localizer]:
+    """The ways to ask a run or a map, as they are before any calibration."""
     if isinstance(localizer, Structure):
-        localizer = Structure(replace(localizer.map, calibration=None))
-    else:
-        localizer.calibration = None
-    poses: list[Pose | None] = []
-    sigmas: list[tuple[float, float]] = []
+        return {"structure": Structure(replace(localizer.map, calibration=None))}
+    localizer.calibration = None
+    ways: dict[str, Localizer] = {"regressor": localizer}
+    if localizer.run.config.model.dropout > 0:
+        ways["bayesian"] = bayesian = Bayesian(localizer.run)
+        bayesian.calibration = None
+    return ways
+
+
+def _asked(
+    kind: str, localizer: Localizer, scene: Scene, rows: Sequence[int], progress: Progress
+) -> list[Answer | None]:
+    """Answers about some images."""
+    answers: list[Answer | None] = []
     for done, i in enumerate(rows, start=1):
         estimate = localizer.localize(scene.path(i), scene.camera(i))
-        poses.append(None if estimate is None else estimate.pose)
-        sigmas.append(_stated(estimate))
-        progress(done, len(rows), "asking about held-out images")
-    return pose_errors(poses, scene.poses[torch.tensor(rows)]), np.array(sigmas)
-
-
-def _stated(estimate: Estimate | None) -> tuple[float, float]:
-    """The spreads that an estimate states; ones where it states none."""
-    if estimate is None or estimate.sigma_m is None or estimate.sigma_deg is None:
-        return 1.0, 1.0
-    return estimate.sigma_m, estimate.sigma_deg
+        sigmas = (None, None) if estimate is None else (estimate.sigma_m, estimate.sigma_deg)
+        sigma, sigma_deg = (1.0 if one is None else one for one in sigmas)
+        answers.append(None if estimate is None else (estimate.pose, sigma, sigma_deg))
+        progress(done, len(rows), f"asking {kind} about held-out images")
+    return answers

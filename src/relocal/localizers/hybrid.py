@@ -9,7 +9,7 @@ from relocal.errors import InputError
 from relocal.images import Source, camera_of_photo
 from relocal.localizers.feature_map import FeatureMap, extract
 from relocal.localizers.map_files import load_map
-from relocal.localizers.matching import match_near, search
+from relocal.localizers.matching import match_about, search
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.structure import RATIO, estimate, pose_of
 from relocal.training import Run
@@ -40,6 +40,7 @@ class Hybrid:
         self.regressor = Regressor(run)
         self.run = self.regressor.run
         self.map = map if isinstance(map, FeatureMap) else load_map(map)
+        self.calibration = self.map.calibration
         if (self.run.scene, self.run.unit) != (self.map.scene, self.map.unit):
             raise InputError(
                 f"{self.run.folder}: a run of the scene {self.run.scene!r} ({self.run.unit}) does "
@@ -70,12 +71,13 @@ class Hybrid:
             warnings += [] if warning is None else [warning]
         guess = self.regressor.localize(source, camera)
         camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
-        near = match_near(self.map, keypoints, guess.pose, camera, REACH * camera.width, RATIO)
-        method, found = self.method, pose_of(self.map, keypoints, near, camera)
+        seen = self.map.described(keypoints)
+        about = match_about(self.map, seen, guess.pose, camera, REACH * camera.width, RATIO)
+        method, found = self.method, pose_of(self.map, seen, about, camera)
         if found is None:
-            matches = search(self.map, keypoints, RATIO)
-            method, found = "structure", pose_of(self.map, keypoints, matches, camera)
+            matches = search(self.map, seen, RATIO)
+            method, found = "structure", pose_of(self.map, seen, matches, camera)
         if found is None:
             spent = 1000 * (time.perf_counter() - start)
             return replace(guess, time_ms=spent, warnings=tuple(warnings))
-        return estimate(self.map, keypoints, found, camera, method, start, warnings)
+        return estimate(self.map, seen, found, camera, method, start, warnings)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.errors import InputError, unknown
-from relocal.localizers.calibration import read_calibration, write_calibration
+from relocal.localizers.calibration import read_held_out
 from relocal.localizers.feature_map import FeatureMap, MapConfig
 from relocal.pose import Pose
 from relocal.scene.files import new_folder, read_json, write_json
@@ -55,8 +55,6 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
         )
         arrays = {name: getattr(map, name).to(kind) for name, (kind, _) in _ARRAYS.items()}
         write_tensors(folder / TENSORS, {**arrays, "poses": poses.to(torch.float32)})
-        if map.calibration is not None:
-            write_calibration(folder, map.calibration)
     return out
 
 
@@ -70,7 +68,7 @@ def load_map(folder: Path | str) -> FeatureMap:
     if not (folder / JSON).is_file():
         raise InputError(f"{folder}: this is no map (it has no {JSON}); make one with map.")
     about = read_json(folder / JSON)
-    arrays, calibration = read_tensors(folder / TENSORS), read_calibration(folder)
+    arrays, held = read_tensors(folder / TENSORS), read_held_out(folder)
     try:
         if about["unit"] not in UNITS:
             raise unknown("unit", str(about["unit"]), UNITS)
@@ -83,7 +81,7 @@ def load_map(folder: Path | str) -> FeatureMap:
             training_images=tuple(about["training_images"]),
             anchors={str(k): [float(v) for v in p] for k, p in about["anchors"].items()},
             poses=Pose(poses[:, :3], poses[:, 3:]),
-            calibration=calibration,
+            calibration=None if held is None else held.calibration("structure"),
             **{name: arrays[name] for name in _ARRAYS},
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, InputError) as error:

@@ -5,21 +5,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from relocal.camera import Camera
-from relocal.features import Keypoints
-from relocal.localizers.feature_map import FeatureMap
+from relocal.localizers.feature_map import Described, FeatureMap
 from relocal.pose import Pose
 
 Matches = Int[Tensor, "_ 2"]
-"""Rows of keypoints and of map points."""
+"""Rows of features and of map points."""
 
 ENOUGH = 100  # matches at which the search in the vocabulary ends
 _CHUNK = 256
 _WORDS = 2  # nearest words in which a feature is looked for
 _IMAGES = 8  # training images whose points are looked for when their neighbours were found
 _NEAR = 16  # training images whose points are expected near a pose
+_STRONGEST = 512  # features that are looked for where a pose is only guessed
 
 
-def search(map: FeatureMap, keypoints: Keypoints, ratio: float, enough: int = ENOUGH) -> Matches:
+def search(map: FeatureMap, seen: Described, ratio: float, enough: int = ENOUGH) -> Matches:
     """Prioritized search, in the spirit of Active Search (Sattler, Leibe & Kobbelt 2017).
 
     Features are looked for among the points of their visual words, those of the smallest words
@@ -28,16 +28,15 @@ def search(map: FeatureMap, keypoints: Keypoints, ratio: float, enough: int = EN
 
     Args:
         map: The map.
-        keypoints: Those of the photo.
+        seen: Features of the photo.
         ratio: A match must be this much nearer than the second nearest point.
         enough: How many matches of the first kind are enough.
     """
-    descriptors = map.describe(keypoints)
-    first = _in_words(map, descriptors, ratio, enough)
+    first = _in_words(map, seen.descriptors, ratio, enough)
     if not len(first):
         return first
     points = _seen_together(map, first[:, 1])
-    second = mutual(descriptors, map.unit_descriptors[points], ratio)
+    second = mutual(seen.descriptors, map.unit_descriptors[points], ratio)
     second = torch.stack([second[:, 0], points[second[:, 1]]], dim=1)
     return _one_each(torch.cat([second, first]))
 
@@ -119,10 +118,12 @@ def mutual(
     alike = descriptors @ points.T
     if allowed is not None:
         alike = alike.masked_fill(~allowed, -1.0)
-    best = alike.topk(2, dim=1)
-    forth, back = best.indices[:, 0], alike.argmax(0)
+    back = alike.argmax(0)
+    best, forth = alike.max(1)
     rows = torch.arange(len(descriptors))
-    kept = (back[forth] == rows) & _clear(best.values, ratio) & (best.values[:, 0] > 0)
+    alike[rows, forth] = -1.0
+    clear = _clear(torch.stack([best, alike.amax(1)], dim=1), ratio)  # faster than topk
+    kept = (back[forth] == rows) & clear & (best > 0)
     return torch.stack([rows[kept], forth[kept]], dim=1)
 
 
@@ -166,26 +167,61 @@ def _near_images(map: FeatureMap, pose: Pose) -> list[int]:
     return apart.topk(min(_NEAR, len(apart)), largest=False).indices.tolist()
 
 
-def match_near(
-    map: FeatureMap,
-    keypoints: Keypoints,
-    pose: Pose,
-    camera: Camera,
-    radius_px: float,
-    ratio: float,
+def match_about(
+    map: FeatureMap, seen: Described, pose: Pose, camera: Camera, radius_px: float, ratio: float
 ) -> Matches:
-    """Matches of features with the points that a pose puts near them.
+    """Matches of a photo's strongest features with points that a guessed pose puts about there.
 
     Args:
         map: The map.
-        keypoints: Those of the photo.
-        pose: Where the camera about is, ``world_from_cam``, batch shape ().
+        seen: Features of the photo.
+        pose: Where the camera may be, ``world_from_cam``, batch shape ().
         camera: The camera.
         radius_px: How far from where the pose puts it a point may be seen.
         ratio: A match must be this much nearer than the second nearest point in reach.
     """
     points, pixels = expected(map, pose, camera, radius_px)
-    near = torch.cdist(keypoints.xy, pixels) < radius_px
-    descriptors = map.describe(keypoints)
-    found = mutual(descriptors, map.unit_descriptors[points], ratio, near)
+    seen = seen.strongest(_STRONGEST)
+    about = torch.cdist(seen.xy, pixels) < radius_px
+    found = mutual(seen.descriptors, map.unit_descriptors[points], ratio, about)
     return torch.stack([found[:, 0], points[found[:, 1]]], dim=1)
+
+
+def match_near(
+    map: FeatureMap, seen: Described, pose: Pose, camera: Camera, radius_px: float, ratio: float
+) -> Matches:
+    """Matches of features with the points that a pose puts near them.
+
+    As ``match_about`` with all features; made for a radius of a few pixels, since only pairs of a
+    feature and a point that are so near are looked at.
+    """
+    points, pixels = expected(map, pose, camera, radius_px)
+    feature, point = pairs_within(seen.xy, pixels, radius_px).unbind(1)
+    alike = (seen.descriptors[feature] * map.unit_descriptors[points[point]]).sum(1)
+    # By feature, the most alike first.
+    order = alike.argsort(descending=True, stable=True)
+    order = order[feature[order].argsort(stable=True)]
+    feature, point, alike = feature[order], point[order], alike[order]
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = feature[1:] != feature[:-1]
+    second = torch.full_like(alike, -1.0)
+    second[:-1] = torch.where(first[1:], -1.0, alike[1:])
+    back = torch.full((len(points),), -1.0).scatter_reduce(0, point, alike, "amax")
+    kept = first & (alike >= back[point]) & (alike > 0)
+    kept &= _clear(torch.stack([alike, second], dim=1), ratio)
+    return torch.stack([feature[kept], points[point[kept]]], dim=1)
+
+
+def pairs_within(
+    one: Float[Tensor, "n 2"], other: Float[Tensor, "k 2"], radius: float
+) -> Int[Tensor, "pairs 2"]:
+    """Rows of two sets of pixels that are less than a radius apart."""
+    order = other[:, 1].argsort()
+    height = other[order, 1].contiguous()
+    low = torch.searchsorted(height, (one[:, 1] - radius).contiguous())
+    count = torch.searchsorted(height, (one[:, 1] + radius).contiguous()) - low
+    mine = torch.repeat_interleave(torch.arange(len(one)), count)
+    along = torch.arange(len(mine)) - torch.repeat_interleave(count.cumsum(0) - count, count)
+    theirs = order[low[mine] + along]
+    near = (one[mine] - other[theirs]).square().sum(1) < radius**2
+    return torch.stack([mine[near], theirs[near]], dim=1)

@@ -7,7 +7,7 @@ import torch
 
 from relocal.camera import Camera
 from relocal.images import Source, camera_of_photo, load_view
-from relocal.localizers.calibration import read_calibration
+from relocal.localizers.calibration import read_held_out
 from relocal.training import Run, load_run, predictions
 from relocal.types import Estimate, Prediction
 
@@ -26,7 +26,8 @@ class Regressor:
         self.run = run if isinstance(run, Run) else load_run(Path(run))
         self.model = self.run.model()
         self.method = self.run.config.model.name
-        self.calibration = read_calibration(self.run.folder)
+        held = read_held_out(self.run.folder)
+        self.calibration = None if held is None else held.calibration("regressor")
 
     def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:
         """Says where a photo was taken.

@@ -6,7 +6,6 @@ random accelerations. The error of a rotation is a small turn of the camera abou
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from relocal.pose import (
 )
 
 GATE = 22.46  # 99.9 % of chi-squared with six degrees of freedom
-LOST = 8  # estimates in a row that do not fit, after which the filter begins anew
+LOST = 4  # estimates in a row that do not fit, after which the filter begins anew
 _MEDIAN_CHI2_3 = 2.366
 _BEND = 2 / 3  # variance of a second difference of twice integrated white noise
 _FAST = 100.0  # accelerations that an unknown velocity may come from
@@ -125,7 +124,7 @@ def filter_poses(
 ) -> list[Filtered | None]:
     """Filters the estimates of the frames of a recording, each with those before it.
 
-    An estimate that does not fit what the motion allows (99.9 %) takes no part; after eight in a
+    An estimate that does not fit what the motion allows (99.9 %) takes no part; after four in a
     row the filter begins anew with the next one.
 
     Args:
@@ -139,17 +138,42 @@ def filter_poses(
     Raises:
         InputError: If the times do not ascend.
     """
-    times = [float(t) for t in (range(len(measured)) if frames is None else frames)]
-    if len(times) != len(measured) or any(after <= before for before, after in pairwise(times)):
-        raise InputError("frames: one time an estimate is needed, and they must ascend.")
-    state: _State | None = None
-    found: list[Filtered | None] = []
-    for k, estimate in enumerate(measured):
-        if state is not None:
-            state = _predict(state, times[k] - times[k - 1], motion)
-        state, used = _update(state, estimate, motion)
-        found.append(None if state is None else _known(state, used))
-    return found
+    times = range(len(measured)) if frames is None else frames
+    if len(times) != len(measured):
+        raise InputError("frames: one time an estimate is needed.")
+    filter = PoseFilter(motion)
+    return [filter.step(one, float(time)) for one, time in zip(measured, times, strict=True)]
+
+
+class PoseFilter:
+    """The same, frame by frame.
+
+    Args:
+        motion: How the camera moves.
+    """
+
+    def __init__(self, motion: Motion) -> None:
+        self.motion = motion
+        self._state: _State | None = None
+        self._time = -np.inf
+
+    def step(self, estimate: Measured | None, time: float) -> Filtered | None:
+        """What is known after a frame; None before the first estimate.
+
+        Args:
+            estimate: Of this frame alone, None where there is none.
+            time: When it was taken, in frames.
+
+        Raises:
+            InputError: If the frame was taken before the last one.
+        """
+        if not time > self._time:
+            raise InputError(f"frames: times must ascend; {time:g} comes after {self._time:g}.")
+        if self._state is not None:
+            self._state = _predict(self._state, time - self._time, self.motion)
+        self._time = time
+        self._state, used = _update(self._state, estimate, self.motion)
+        return None if self._state is None else _known(self._state, used)
 
 
 def _start(estimate: Measured, motion: Motion) -> _State:

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float
 
 from relocal.camera import Camera
-from relocal.features import Keypoints
 from relocal.images import Source, camera_of_photo
-from relocal.localizers.feature_map import FeatureMap, extract
+from relocal.localizers.feature_map import Described, FeatureMap, extract
 from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_near, search
 from relocal.pose import Pose
@@ -41,6 +40,7 @@ class Structure:
 
     def __init__(self, map: FeatureMap | Path | str) -> None:
         self.map = map if isinstance(map, FeatureMap) else load_map(map)
+        self.calibration = self.map.calibration
 
     def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate | None:
         """Says where a photo was taken, or None when too few of its features are found.
@@ -60,16 +60,17 @@ class Structure:
             camera, warning = camera_of_photo(source, self.map.photo_camera)
             warnings += [] if warning is None else [warning]
         camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
-        matches = search(self.map, keypoints, RATIO)
-        found = pose_of(self.map, keypoints, matches, camera)
+        seen = self.map.described(keypoints)
+        matches = search(self.map, seen, RATIO)
+        found = pose_of(self.map, seen, matches, camera)
         if found is None:
             return None
-        return estimate(self.map, keypoints, found, camera, self.method, start, warnings)
+        return estimate(self.map, seen, found, camera, self.method, start, warnings)
 
 
 def estimate(
     map: FeatureMap,
-    keypoints: Keypoints,
+    seen: Described,
     found: tuple[Pose, Matches],
     camera: Camera,
     method: str,
@@ -80,7 +81,7 @@ def estimate(
 
     Args:
         map: The map.
-        keypoints: Features of the photo.
+        seen: Features of the photo.
         found: The pose, and the matches that support it.
         camera: The photo's camera.
         method: Which method found it.
@@ -88,8 +89,8 @@ def estimate(
         warnings: What the user should know.
     """
     pose, matches = found
-    doubt = _doubt(map, keypoints, pose, matches, camera)
-    sigmas = pose_sigmas(pose, *_arrays(map, keypoints, matches), camera)
+    doubt = _doubt(map, seen, pose, matches, camera)
+    sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
         unit=map.unit,
@@ -104,40 +105,40 @@ def estimate(
 
 
 def pose_of(
-    map: FeatureMap, keypoints: Keypoints, matches: Matches, camera: Camera
+    map: FeatureMap, seen: Described, matches: Matches, camera: Camera
 ) -> tuple[Pose, Matches] | None:
     """The pose that matches agree on, refined with all that the map expects to be seen there.
 
     Returns:
         The pose, and the matches that support it; None where too few agree on any.
     """
-    solved = solve_pose(*_arrays(map, keypoints, matches), camera, RANSAC_PX)
+    solved = solve_pose(*_arrays(map, seen, matches), camera, RANSAC_PX)
     if solved is None or solved.inliers.sum() < LEAST_INLIERS:
         return None
     pose, matches = solved.pose, matches[torch.from_numpy(solved.inliers)]
     for radius in NEAR_PX:
-        near = match_near(map, keypoints, pose, camera, radius, NEAR_RATIO)
-        better = refine_pose(pose, *_arrays(map, keypoints, near), camera)
+        near = match_near(map, seen, pose, camera, radius, NEAR_RATIO)
+        better = refine_pose(pose, *_arrays(map, seen, near), camera)
         if better is not None:
             pose, matches = better, near
     return (pose, matches) if len(matches) >= LEAST_INLIERS else None
 
 
 def _arrays(
-    map: FeatureMap, keypoints: Keypoints, matches: Matches
+    map: FeatureMap, seen: Described, matches: Matches
 ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 2"]]:
     """Points in the world and where the photo sees them."""
-    points, pixels = map.xyz[matches[:, 1]], keypoints.xy[matches[:, 0]]
+    points, pixels = map.xyz[matches[:, 1]], seen.xy[matches[:, 0]]
     return points.double().numpy(), pixels.double().numpy()
 
 
 def _doubt(
-    map: FeatureMap, keypoints: Keypoints, pose: Pose, matches: Matches, camera: Camera
+    map: FeatureMap, seen: Described, pose: Pose, matches: Matches, camera: Camera
 ) -> str | None:
     """What the residuals say against the camera, if they do."""
     if len(matches) < _ENOUGH_TO_DOUBT:
         return None
-    ratio = fitted_focal(pose, *_arrays(map, keypoints, matches), camera)
+    ratio = fitted_focal(pose, *_arrays(map, seen, matches), camera)
     if abs(ratio - 1) <= _OFF_FOCAL:
         return None
     longer = f"{100 * abs(ratio - 1):.0f} % {'longer' if ratio > 1 else 'shorter'}"

@@ -32,9 +32,12 @@ def estimate_line(estimate: Estimate, photo: str, index: int, form: Format) -> s
         return " ".join([str(index), *(f"{v:.9g}" for v in (*pose.position.tolist(), x, y, z, w))])
     position = " ".join(f"{value:.3f}" for value in pose.position.tolist())
     look = " ".join(f"{value:.3f}" for value in pose.look_direction.tolist())
+    sure = ""
+    if estimate.sigma_m is not None and estimate.sigma_deg is not None:
+        sure = f"spread {estimate.sigma_m:.2g} {estimate.unit}, {estimate.sigma_deg:.2g}°; "
     return (
         f"{photo}: at {position} {estimate.unit}, looking along {look} "
-        f"(quaternion w x y z {w:.4f} {x:.4f} {y:.4f} {z:.4f}; {estimate.time_ms:.0f} ms)"
+        f"(quaternion w x y z {w:.4f} {x:.4f} {y:.4f} {z:.4f}; {sure}{estimate.time_ms:.0f} ms)"
     )
 
 

@@ -34,7 +34,15 @@ from relocal.report.photos import Photos, Thumbnail, telling
 from relocal.report.tables import legend as legend_text
 from relocal.report.tables import numbers, training_text
 from relocal.report.uncertainty import ABOUT as SURE
-from relocal.report.uncertainty import CURVES_ABOUT, coverage_rows, risk_panel, stated
+from relocal.report.uncertainty import (
+    CURVES_ABOUT,
+    REJECTED_ABOUT,
+    coverage_rows,
+    rejection_rows,
+    reliability_panel,
+    risk_panel,
+    stated,
+)
 
 NO_ANSWER = "no answer"
 _QUANTITIES: tuple[Quantity, Quantity] = ("position", "rotation")
@@ -53,6 +61,7 @@ def report_to_html(report: Report, photos: Photos) -> str:
         _distances(report),
         _views(report),
         _uncertainty(report),
+        _rejections(report),
         _corruptions(report),
         _photos(report, photos),
         _images(report),
@@ -145,9 +154,24 @@ def _uncertainty(report: Report) -> str:
         f'<p class="note">{marked(CURVES_ABOUT)}</p>',
         legend(keys),
         panel_row(
+            (reliability_panel(report, quantity), f"Reliability of {quantity} spreads")
+            for quantity in _QUANTITIES
+        ),
+        panel_row(
             (risk_panel(report, quantity), f"{quantity.capitalize()} error of the surest answers")
             for quantity in _QUANTITIES
         ),
+    )
+
+
+def _rejections(report: Report) -> str:
+    if not report.rejections:
+        return ""
+    head, *rows = rejection_rows(report)
+    return section(
+        "Photos of other places",
+        f'<p class="note">{marked(REJECTED_ABOUT)}</p>',
+        table("What would be refused", head, rows),
     )
 
 

@@ -1,5 +1,6 @@
 """Tables: the numbers of a report as JSON, as Markdown, and for a terminal."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from relocal.report.figures import CURVES, TOP_VIEW
 from relocal.report.lines import pose_to_json
 from relocal.report.making import trainings, unit_name
 from relocal.report.uncertainty import ABOUT as SURE
-from relocal.report.uncertainty import coverage_rows, stated
+from relocal.report.uncertainty import REJECTED_ABOUT, coverage_rows, rejection_rows, stated
 
 _BASELINES = (
     "*Mean pose*, *oracle nearest* (the training pose nearest to the true one; it looks at no "
@@ -54,6 +55,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "recall_thresholds": [list(pair) for pair in report.thresholds],
         "methods": report.summary(),
         "remarks": report.remarks(),
+        "rejections": {name: asdict(one) for name, one in report.rejections.items()},
         **({"corruptions": corruptions_to_json(report)} if report.corruptions else {}),
         "made_by": dict(report.made_by),
         "rows": [_row(report, i) for i in range(len(report.images))],
@@ -104,6 +106,7 @@ def report_to_markdown(report: Report) -> str:
             f"![Share of images at or below each error]({CURVES})",
             "",
             *_uncertainty(report),
+            *_rejections(report),
             *_corruptions(report),
             "## How it was made",
             "",
@@ -123,6 +126,13 @@ def _uncertainty(report: Report) -> list[str]:
     if not stated(report):
         return []
     return ["## How sure they are", "", SURE, "", markdown_table(coverage_rows(report)), ""]
+
+
+def _rejections(report: Report) -> list[str]:
+    if not report.rejections:
+        return []
+    rows = markdown_table(rejection_rows(report))
+    return ["## Photos of other places", "", REJECTED_ABOUT, "", rows, ""]
 
 
 def _corruptions(report: Report) -> list[str]:
@@ -191,7 +201,10 @@ def plain_table(report: Report) -> str:
         medians = length_text(n["median_position"]), f"{n['median_rotation_deg']:.2f}"
         rows.append([name, *medians, *([ratio] if compared else []), time_ms])
     about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
-    return "\n".join([about, *aligned(rows), *report.remarks(), *corruption_lines(report)])
+    refused = aligned(rejection_rows(report)) if report.rejections else []
+    return "\n".join(
+        [about, *aligned(rows), *report.remarks(), *refused, *corruption_lines(report)]
+    )
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from relocal.evaluation import Report
-from relocal.evaluation.uncertainty import Coverage, risk_coverage
-from relocal.report.figures import Quantity, colours, errors_of, unit_of
+from relocal.evaluation.uncertainty import Coverage, reliability, risk_coverage
+from relocal.report.figures import GRID, Quantity, colours, errors_of, unit_of
 from relocal.report.panels import panel
 
 ABOUT = (
@@ -13,9 +13,25 @@ ABOUT = (
     "`relocal calibrate` fits the spreads to held-out training images."
 )
 CURVES_ABOUT = (
-    "The median error of the surest answers, against how many of all photos they are: a line that "
-    "rises to the right belongs to a localizer that knows which of its answers are good."
+    "The first pictures show all regions, not only those two: spreads are true on the diagonal, "
+    "too small below it. The others show the median error of the surest answers, against how many "
+    "of all photos they are: a line that rises to the right belongs to a localizer that knows "
+    "which of its answers are good."
 )
+REJECTED_ABOUT = (
+    "Photos that would be refused (`--reject`): of other places, and by mistake of this one. "
+    "*AUROC*: how often a photo of another place leaves more doubt than one of this place; 0.5 is "
+    "no better than a coin. A localizer that is not calibrated refuses what it has no answer for."
+)
+
+
+def rejection_rows(report: Report) -> list[list[str]]:
+    """What localizers would refuse as text: the names of the columns, then a row a localizer."""
+    rows = [["method", "photos of other places", "refused", "refused by mistake", "AUROC"]]
+    for name, one in report.rejections.items():
+        shares = f"{100 * one.rejected:.1f} %", f"{100 * one.falsely:.1f} %"
+        rows.append([name, str(one.photos), *shares, f"{one.auroc:.3f}"])
+    return rows
 
 
 def stated(report: Report) -> list[str]:
@@ -39,6 +55,27 @@ def _text(one: Coverage) -> str:
         return share
     low, high = (f"{100 * end:.0f}" for end in one.interval)
     return f"{share} ({low} to {high})"
+
+
+def reliability_panel(report: Report, quantity: Quantity) -> str:
+    """The share of errors in regions of every size, against what is said, as inline SVG."""
+    which = 0 if quantity == "position" else 1
+    curves = {
+        name: reliability(errors_of(report, name, quantity), sigmas[:, which])
+        for name in stated(report)
+        if (sigmas := report.methods[name].sigmas) is not None
+    }
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=GRID, lw=1)
+        for name, (said, found) in curves.items():
+            axes.plot(said, found, color=colours(report)[name], lw=2)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("share that is said to lie in the region")
+        axes.set_ylabel(f"share of {quantity} errors that do")
+
+    return panel(draw, f"Curves: how true stated {quantity} spreads are: {', '.join(curves)}")
 
 
 def risk_panel(report: Report, quantity: Quantity) -> str:

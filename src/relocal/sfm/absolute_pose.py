@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.pose import Pose, quaternion_exp, quaternion_multiply
@@ -105,11 +106,8 @@ def pose_sigmas(
     local = pose.inverse().apply(world)
     steps = torch.tensor([float(local[:, 2].median())] * 3 + [1.0] * 3, dtype=torch.float64)
     steps = _STEP * steps.abs()
-    columns = [
-        (_moved(pose, +step, k, world, camera) - _moved(pose, -step, k, world, camera)) / (2 * step)
-        for k, step in enumerate(steps)
-    ]
-    jacobian = torch.stack(columns, dim=-1)  # (n, 2, 6)
+    forth, back = (_moved(pose, torch.diag(s), world, camera) for s in (steps, -steps))
+    jacobian = ((forth - back) / (2 * steps[:, None, None])).permute(1, 2, 0)  # (n, 2, 6)
     residual = camera.project(local)[0] - seen
     weight = 1 / (1 + residual.square().sum(-1))
     information = torch.einsum("nij,n,nik->jk", jacobian, weight, jacobian)
@@ -126,17 +124,13 @@ def pose_sigmas(
 
 
 def _moved(
-    pose: Pose, step: torch.Tensor, axis: int, world: torch.Tensor, camera: Camera
-) -> torch.Tensor:
-    """Where points are seen from a pose moved along an axis, or turned about one of its own."""
-    shift = torch.zeros(3, dtype=torch.float64)
-    shift[axis % 3] = step
-    if axis < 3:
-        moved = Pose(pose.position + shift, pose.quaternion)
-    else:
-        turned = quaternion_multiply(pose.quaternion, quaternion_exp(shift / 2))
-        moved = Pose(pose.position, turned)
-    return camera.project(moved.inverse().apply(world))[0]
+    pose: Pose, steps: Float[Tensor, "k 6"], world: Float[Tensor, "n 3"], camera: Camera
+) -> Float[Tensor, "k n 2"]:
+    """Where points are seen from poses moved in the world, and turned about their own axes."""
+    turned = quaternion_multiply(pose.quaternion, quaternion_exp(steps[:, 3:] / 2))
+    moved = Pose(pose.position + steps[:, :3], turned).inverse()
+    local = Pose(moved.position[:, None], moved.quaternion[:, None]).apply(world)
+    return camera.project(local)[0]
 
 
 def fitted_focal(
