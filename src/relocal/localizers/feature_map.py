@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.features import Keypoints, extractor, grey, restored
+from relocal.features import Keypoints, extractor, grey, restored, signed_steps
 from relocal.images import Source, decode, fit_camera, resize, upright_size
 from relocal.localizers.calibration import Calibration
 from relocal.pose import Pose
@@ -41,7 +41,7 @@ class MapConfig:
     """How a map is made of training images and their poses."""
 
     features: str = "sift"
-    """Kind of local features: sift."""
+    """Kind of local features: sift, xfeat (a network)."""
     limit: int = 2048
     """Most features an image."""
     scale: float = 1.0
@@ -334,12 +334,6 @@ def principal_directions(descriptors: Float[Tensor, "P D"], count: int) -> Float
     """The directions that keep most of descriptors, so that products between them stay."""
     values, directions = torch.linalg.eigh(descriptors.T @ descriptors)
     return directions[:, values.argsort(descending=True)[:count]].contiguous()
-
-
-def signed_steps(values: Float[Tensor, "P d"]) -> Int8[Tensor, "P d"]:
-    """Each row in 255 steps of its largest value; only its direction counts."""
-    largest = values.abs().amax(1, keepdim=True).clamp(min=1e-9)
-    return (127 * values / largest).round().to(torch.int8)
 
 
 def visual_words(descriptors: Float[Tensor, "P D"]) -> Float[Tensor, "W D"]:

@@ -1,6 +1,7 @@
 """Hybrid: the regressor says where to look in the map, and features found there give the pose."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Hybrid:
         self.run = self.regressor.run
         self.map = map if isinstance(map, FeatureMap) else load_map(map)
         self.calibration = self.map.calibration
+        self._pool = ThreadPoolExecutor(1)
         if (self.run.scene, self.run.unit) != (self.map.scene, self.map.unit):
             raise InputError(
                 f"{self.run.folder}: a run of the scene {self.run.scene!r} ({self.run.unit}) does "
@@ -69,8 +71,10 @@ class Hybrid:
         if camera is None:
             camera, warning = camera_of_photo(source, self.map.photo_camera)
             warnings += [] if warning is None else [warning]
-        guess = self.regressor.localize(source, camera)
+        # Both at once: neither keeps two cores busy by itself.
+        asked = self._pool.submit(self.regressor.localize, source, camera)
         camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
+        guess = asked.result()
         seen = self.map.described(keypoints)
         about = match_about(self.map, seen, guess.pose, camera, REACH * camera.width, RATIO)
         method, found = self.method, pose_of(self.map, seen, about, camera)

@@ -151,12 +151,12 @@ def expected(
         camera: The camera.
         margin_px: How far outside the image a point may be.
     """
-    rows = torch.cat([map.points_of_image[i] for i in _near_images(map, pose)]).unique()
-    local = pose.inverse().apply(map.xyz[rows].double())
+    reach = torch.cat([map.points_of_image[i] for i in _near_images(map, pose)]).unique()
+    local = pose.inverse().apply(map.xyz[reach].double())
     pixels, _ = camera.project(local)
     size = pixels.new_tensor([camera.width, camera.height])
     inside = ((pixels > -margin_px) & (pixels < size + margin_px)).all(1) & (local[:, 2] > 0)
-    return rows[inside], pixels[inside].float()
+    return reach[inside], pixels[inside].float()
 
 
 def _near_images(map: FeatureMap, pose: Pose) -> list[int]:
@@ -188,12 +188,24 @@ def match_about(
 
 
 def match_near(
-    map: FeatureMap, seen: Described, pose: Pose, camera: Camera, radius_px: float, ratio: float
+    map: FeatureMap,
+    seen: Described,
+    pose: Pose,
+    camera: Camera,
+    radius_px: float,
+    ratio: float,
 ) -> Matches:
     """Matches of features with the points that a pose puts near them.
 
-    As ``match_about`` with all features; made for a radius of a few pixels, since only pairs of a
-    feature and a point that are so near are looked at.
+    Only pairs of a feature and a point that are so near are looked at: made for a few pixels.
+
+    Args:
+        map: The map.
+        seen: Features of the photo.
+        pose: Where the camera about is, ``world_from_cam``, batch shape ().
+        camera: The camera.
+        radius_px: How far from where the pose puts it a point may be seen.
+        ratio: A match must be this much nearer than the second nearest point in reach.
     """
     points, pixels = expected(map, pose, camera, radius_px)
     feature, point = pairs_within(seen.xy, pixels, radius_px).unbind(1)

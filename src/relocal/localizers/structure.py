@@ -17,13 +17,13 @@ from relocal.pose import Pose
 from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
 from relocal.types import Estimate
 
-RATIO, NEAR_RATIO = 0.8, 0.9
-"""How much nearer than the second nearest a match must be, in the whole map and near a pose."""
-RANSAC_PX, NEAR_PX = 8.0, (10.0, 4.0)
+RATIO = 0.8
+"""How much nearer than the second nearest a match must be."""
+RANSAC_PX, NEAR_PX = 8.0, 6.0
 """Errors that are allowed while a pose is found, and then while it is refined, in a photo as it is
 looked at."""
 LEAST_INLIERS = 12
-_ENOUGH_TO_DOUBT, _OFF_FOCAL = 50, 0.03
+_ENOUGH_TO_DOUBT, _DOUBT_BY, _OFF_FOCAL = 50, 200, 0.03
 
 
 class Structure:
@@ -116,11 +116,10 @@ def pose_of(
     if solved is None or solved.inliers.sum() < LEAST_INLIERS:
         return None
     pose, matches = solved.pose, matches[torch.from_numpy(solved.inliers)]
-    for radius in NEAR_PX:
-        near = match_near(map, seen, pose, camera, radius, NEAR_RATIO)
-        better = refine_pose(pose, *_arrays(map, seen, near), camera)
-        if better is not None:
-            pose, matches = better, near
+    near = match_near(map, seen, pose, camera, NEAR_PX, RATIO)
+    better = refine_pose(pose, *_arrays(map, seen, near), camera)
+    if better is not None:
+        pose, matches = better, near
     return (pose, matches) if len(matches) >= LEAST_INLIERS else None
 
 
@@ -138,7 +137,8 @@ def _doubt(
     """What the residuals say against the camera, if they do."""
     if len(matches) < _ENOUGH_TO_DOUBT:
         return None
-    ratio = fitted_focal(pose, *_arrays(map, seen, matches), camera)
+    step = -(-len(matches) // _DOUBT_BY)  # some of them say it as well as all
+    ratio = fitted_focal(pose, *_arrays(map, seen, matches[::step]), camera)
     if abs(ratio - 1) <= _OFF_FOCAL:
         return None
     longer = f"{100 * abs(ratio - 1):.0f} % {'longer' if ratio > 1 else 'shorter'}"

@@ -19,6 +19,7 @@ from relocal.losses import build_loss, check_log_variance, check_rotation, check
 from relocal.metrics import median
 from relocal.models import PoseNet
 from relocal.pose import position_error, rotation_error_deg
+from relocal.precision import bf16_is_fast_on_cpu
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new
 from relocal.training import run as files
@@ -324,9 +325,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(-4, 0)  # M_MMAP_MAX: take large blocks from the heap, too
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and never shrink it
-
-
-def bf16_is_fast_on_cpu() -> bool:
-    """Whether this processor multiplies bfloat16 itself (AMX, AVX-512 BF16)."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
