@@ -19,6 +19,7 @@ ORDER = (
     *(
         "errors",
         "plugins",
+        "precision",
         "pose",
         "camera",
         "images",

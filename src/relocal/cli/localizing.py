@@ -112,7 +112,7 @@ class Evaluate:
     """Their estimates, a file each, in the same form, as hloc writes them."""
     corruptions: bool = False
     """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
-    each: forty photos more for each."""
+    each: 45 photos more for each."""
     reject: bool = False
     """Take no answer that is less sure than nearly all held-out ones were; needs calibrate."""
     sequence: bool = False

@@ -1,0 +1,116 @@
+"""How true stated spreads are over all folds: each block of a scene is tested once.
+
+    python bench/coverage.py SCENE [--seeds 3] [--scale 0.5] [--out FILE] [-- TRAIN OPTIONS]
+
+For each fold of the scene's rule: runs with validation blocks, one a seed, and a map, all
+calibrated on training images alone; then the test images are asked about by the first run, its
+samples with dropout, the ensemble of all, the structure and the hybrid. Coverage of the 68 and 95 %
+regions is the mean over blocks of all folds, with its 95 % interval; so is the share of photos that
+``--reject`` would refuse. TRAIN OPTIONS are those of ``relocal train``.
+"""
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import relocal
+from relocal.cli import parse
+from relocal.evaluation.uncertainty import coverages
+from relocal.localizers import open_localizers
+from relocal.metrics import PoseErrors, median
+from relocal.scene import apply_split
+from relocal.scene.files import write_json
+from relocal.training.run import environment
+
+KINDS = ("regressor", "bayesian", "ensemble", "structure", "hybrid")
+
+
+def fold_report(
+    scene: relocal.Scene, config: relocal.TrainConfig, seeds: int, scale: float, work: Path
+) -> relocal.Report:
+    """Makes and calibrates all localizers of a fold, and asks them about its test images."""
+    folders = [work / f"run-{seed}" for seed in range(seeds)]
+    for seed, folder in enumerate(folders):
+        relocal.train(scene, folder, replace(config, seed=seed, validate=True))
+        relocal.calibrate(folder, scene)
+    relocal.save_map(relocal.build_map(scene, relocal.MapConfig(scale=scale)), work / "map")
+    relocal.calibrate(work / "map", scene)
+    found = open_localizers([folders[0], work / "map"], ["regressor", "structure"])
+    found |= open_localizers([*folders, work / "map"], ["bayesian", "ensemble", "hybrid"])
+    return relocal.evaluate(dict(zip(KINDS, _ordered(found), strict=True)), scene)
+
+
+def _ordered(found: dict[str, Any]) -> list[Any]:
+    """Localizers in the order of KINDS."""
+    by = {type(one).__name__.lower(): one for one in found.values()}
+    return [by[kind] for kind in KINDS]
+
+
+def main() -> None:
+    """Asks fold after fold, and prints a row a way to localize."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--rule", default="blocks:40/5/5")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=0.5)
+    parser.add_argument("--out", type=Path)
+    options, training = parser.parse_known_args()
+    scene = relocal.load_scene(options.scene)
+    training = [word for word in training if word != "--"]
+    config = parse(["train", str(options.scene), "--out", "none", *training]).config
+    reports: list[relocal.Report] = []
+    for fold in range(options.folds):
+        part = apply_split(scene, options.rule, fold)
+        with tempfile.TemporaryDirectory() as work:
+            made = fold_report(part, config, options.seeds, options.scale, Path(work))
+        reports.append(made)
+        print(f"fold {fold}: {len(made.images)} images", flush=True)
+    rows: dict[str, Any] = {}
+    for kind in KINDS:
+        results = [report.methods[kind] for report in reports]
+        errors = PoseErrors(
+            np.concatenate([r.errors.position for r in results]),
+            np.concatenate([r.errors.rotation_deg for r in results]),
+        )
+        sigmas = np.concatenate([r.sigmas for r in results if r.sigmas is not None])
+        doubts = np.concatenate([r.doubts for r in results if r.doubts is not None])
+        block = np.concatenate([r.block for r in reports if r.block is not None])
+        covered = coverages(errors, sigmas, block)
+        rows[kind] = {
+            "median_position": median(errors.position),
+            "median_rotation_deg": median(errors.rotation_deg),
+            "refused": float((doubts > 1).mean()),
+            "coverage": {
+                what: [
+                    {"share": one.share, "found": one.found, "interval": one.interval}
+                    for one in every
+                ]
+                for what, every in covered.items()
+            },
+        }
+        shown = [
+            f"{what} {100 * one.share:.0f} %: {100 * one.found:.0f} "
+            f"({', '.join(f'{100 * end:.0f}' for end in one.interval or ())})"
+            for what, every in covered.items()
+            for one in every
+        ]
+        print(kind, "; ".join(shown), f"refused {100 * rows[kind]['refused']:.1f} %", flush=True)
+    content = {
+        "made_by": environment(),
+        "rule": options.rule,
+        "train": config.without_paths().to_json(),
+        "seeds": options.seeds,
+        "scale": options.scale,
+        "kinds": rows,
+    }
+    if options.out is not None:
+        write_json(options.out, content)
+
+
+if __name__ == "__main__":
+    main()
