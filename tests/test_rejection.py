@@ -159,7 +159,7 @@ def test_answers_are_filtered_block_by_block(scene_of: SceneOf) -> None:
     poses: list[Pose | None] = [Pose(x, scene.poses.quaternion[0]) for x in noisy]
     poses[7] = None  # of one frame nothing is known
     sigmas = np.full((len(test), 2), [0.05, 0.5])
-    alone = MethodResult(poses, pose_errors(poses, scene.poses[test]), 9.0, sigmas)
+    alone = MethodResult(poses, pose_errors(poses, scene.poses[test]), 9.0, None, sigmas)
     found = as_videos(alone, scene, test)
     assert found.time_ms == alone.time_ms
     assert np.isfinite(found.errors.position).all()

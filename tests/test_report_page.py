@@ -136,8 +136,8 @@ def test_numbers_are_those_of_report_json(report: Report, tmp_path: Path) -> Non
         texts = [cell.text() for cell in cells[1:]]
         assert texts[0] == f"{numbers['median_position']:.3f}"
         assert texts[1] == f"{numbers['median_rotation_deg']:.2f}"
-        assert texts[5:-2] == [f"{100 * share:.1f} %" for share in numbers["recall"]]
-        assert texts[-2] == str(numbers["failures"])
+        assert texts[5:-3] == [f"{100 * share:.1f} %" for share in numbers["recall"]]
+        assert texts[-3] == str(numbers["failures"])
     remarks = next(ul for ul in page.all("ul") if ul.attributes.get("class") == "remarks")
     assert [item.text() for item in remarks.all("li")] == content["remarks"]
     for cells, row in zip(rows_of(page, "Every image"), content["rows"], strict=True):

@@ -35,7 +35,7 @@ from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
 from relocal.scene.scene import some
 from relocal.scene.splits import block_numbers
-from relocal.training.run import Run, environment
+from relocal.training.run import WEIGHTS, Run, environment
 
 
 def evaluate(
@@ -159,7 +159,28 @@ def _ask(
     errors = pose_errors(estimates, scene.poses[test])
     # The first photo warms the machine up.
     typical = float(torch.tensor(times[1:] or times).median()) if times else None
-    return MethodResult(estimates, errors, typical, sigmas, dict(others), doubts)
+    memory = _held_bytes(localizer) / 1e6
+    return MethodResult(estimates, errors, typical, memory, sigmas, dict(others), doubts)
+
+
+def _held_bytes(localizer: Localizer) -> int:
+    """What a localizer keeps in memory of what it has learned, once it was asked."""
+    total = 0
+    for source in sources_of(localizer):
+        if isinstance(source, Run):
+            size = (source.folder / WEIGHTS).stat().st_size
+            total += size * len(getattr(localizer, "members", [localizer]))
+        else:
+            total += sum(_bytes(value) for value in vars(source).values())
+    return total
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Pose):
+        return _bytes(value.position) + _bytes(value.quaternion)
+    if isinstance(value, list):
+        return sum(map(_bytes, value))
+    return value.nbytes if isinstance(value, Tensor) else 0
 
 
 def _rejections(

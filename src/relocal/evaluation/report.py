@@ -26,6 +26,8 @@ class MethodResult:
     errors: PoseErrors
     time_ms: float | None = None
     """Median time from a photo's file to its pose; None for baselines."""
+    memory_mb: float | None = None
+    """Weights, map and descriptors in memory; None for baselines."""
     sigmas: Float[np.ndarray, "n 2"] | None = None
     """Stated spreads of position and rotation (degrees); not a number where none is stated."""
     other_methods: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Report:
             "recall": [recall(errors, *threshold) for threshold in self.thresholds],
             "failures": failures(errors),
             "time_ms": result.time_ms,
+            "memory_mb": result.memory_mb,
             "other_methods": dict(result.other_methods),
             "coverage": {
                 what: [asdict(one) for one in every]

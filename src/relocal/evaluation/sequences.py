@@ -39,4 +39,5 @@ def as_videos(result: MethodResult, scene: Scene, test: Int[Tensor, " n"]) -> Me
         for i, one in zip(rows.tolist(), known, strict=True):
             if one is not None:
                 poses[i], spreads[i] = one.pose, (one.sigma, one.sigma_deg)
-    return MethodResult(poses, pose_errors(poses, scene.poses[test]), result.time_ms, spreads)
+    errors = pose_errors(poses, scene.poses[test])
+    return MethodResult(poses, errors, result.time_ms, result.memory_mb, spreads)

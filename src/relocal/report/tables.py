@@ -26,7 +26,8 @@ _BASELINES = (
 )
 _FAILED = (
     "*Failed*: photos without an answer, which count as infinite errors: with one the mean is "
-    "infinite (∞)."
+    "infinite (∞). *ms*: from a photo's file to its pose, median. *MB*: weights, map and "
+    "descriptors in memory."
 )
 
 
@@ -164,7 +165,7 @@ def numbers(report: Report) -> list[list[str]]:
     compared = ORACLE in report.methods
     recalls = [f"≤ {_length(position)} {unit}, {deg:g}°" for position, deg in report.thresholds]
     head = ["method", f"median, {unit}", "median, °", *(["÷ oracle"] if compared else [])]
-    rows = [[*head, f"mean, {unit}", "mean, °", *recalls, "failed", "ms"]]
+    rows = [[*head, f"mean, {unit}", "mean, °", *recalls, "failed", "ms", "MB"]]
     for name, n in report.summary().items():
         cells = [name, length_text(n["median_position"]), f"{n['median_rotation_deg']:.2f}"]
         if compared:
@@ -172,9 +173,13 @@ def numbers(report: Report) -> list[list[str]]:
         means = length_text(n["mean_position"]), f"{n['mean_rotation_deg']:.2f}"
         cells += ["∞" if mean == "inf" else mean for mean in means]
         cells += [f"{100 * share:.1f} %" for share in n["recall"]]
-        time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
-        rows.append([*cells, str(n["failures"]), time_ms])
+        costs = (_or_dash(n[key]) for key in ("time_ms", "memory_mb"))
+        rows.append([*cells, str(n["failures"]), *costs])
     return rows
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def length_text(value: float) -> str:
@@ -194,12 +199,12 @@ def plain_table(report: Report) -> str:
     """The main numbers for a terminal: a row a method."""
     compared = ORACLE in report.methods
     middle = ["÷ oracle"] if compared else []
-    rows = [["method", f"median, {report.unit}", "median, °", *middle, "ms"]]
+    rows = [["method", f"median, {report.unit}", "median, °", *middle, "ms", "MB"]]
     for name, n in report.summary().items():
         ratio = f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}"
-        time_ms = "–" if n["time_ms"] is None else f"{n['time_ms']:.1f}"
+        costs = (_or_dash(n[key]) for key in ("time_ms", "memory_mb"))
         medians = length_text(n["median_position"]), f"{n['median_rotation_deg']:.2f}"
-        rows.append([name, *medians, *([ratio] if compared else []), time_ms])
+        rows.append([name, *medians, *([ratio] if compared else []), *costs])
     about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
     refused = aligned(rejection_rows(report)) if report.rejections else []
     return "\n".join(
