@@ -199,12 +199,11 @@ def plain_table(report: Report) -> str:
     """The main numbers for a terminal: a row a method."""
     compared = ORACLE in report.methods
     middle = ["÷ oracle"] if compared else []
-    rows = [["method", f"median, {report.unit}", "median, °", *middle, "ms", "MB"]]
+    rows = [["method", f"median, {report.unit}", "median, °", *middle, "ms"]]
     for name, n in report.summary().items():
         ratio = f"{n['position_to_oracle']:.2f} / {n['rotation_to_oracle']:.2f}"
-        costs = (_or_dash(n[key]) for key in ("time_ms", "memory_mb"))
         medians = length_text(n["median_position"]), f"{n['median_rotation_deg']:.2f}"
-        rows.append([name, *medians, *([ratio] if compared else []), *costs])
+        rows.append([name, *medians, *([ratio] if compared else []), _or_dash(n["time_ms"])])
     about = f"{report.scene}: {len(report.images)} {report.split} images, {report.regime}"
     refused = aligned(rejection_rows(report)) if report.rejections else []
     return "\n".join(
