@@ -116,7 +116,8 @@ class Evaluate:
     reject: bool = False
     """Take no answer that is less sure than nearly all held-out ones were; needs calibrate."""
     sequence: bool = False
-    """Measure each localizer once more, its answers filtered: each block of images is a video."""
+    """Measure each calibrated localizer once more, its answers filtered: each block of images is a
+    video."""
     others: Path | None = None
     """A folder with photos of other places: how many of them would be refused is told."""
     photos: bool = False

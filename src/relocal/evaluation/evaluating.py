@@ -24,7 +24,7 @@ from relocal.evaluation.report import BASELINES, MethodResult, Report
 from relocal.evaluation.sequences import as_videos
 from relocal.evaluation.untrained import Progress, baselines
 from relocal.localizers import FeatureMap, ImageIndex, Localizer, open_localizer
-from relocal.localizers.doubt import check_calibrated, check_doubts, doubt
+from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, doubt
 from relocal.metrics import (
     RECALL_THRESHOLDS_M,
     RECALL_THRESHOLDS_PERCENT,
@@ -58,8 +58,8 @@ def evaluate(
         split: Which images are asked about.
         corruptions: Ask about every photo under every entry of ``CORRUPTIONS`` and severity, too.
         reject: Take no answer that is less sure than nearly all held-out ones were.
-        sequence: Measure each localizer once more with its answers filtered, each block of images
-            a video.
+        sequence: Measure each calibrated localizer once more with its answers filtered, each block
+            of images a video.
         others: Photos of other places: how well is it told that they are?
         progress: Called with photos done, photos in all, and what is being done.
 
@@ -77,13 +77,15 @@ def evaluate(
         _check_not_trained_on(name, localizer, scene, test)
         if reject:
             check_doubts(name, localizer)
-        if sequence:
+    surely = [name for name, one in localizers.items() if calibration_of(one) is not None]
+    if sequence and not surely:
+        for name, localizer in localizers.items():
             check_calibrated(name, localizer)
     truth, training = scene.poses[test], scene.poses[train]
     methods = baselines(scene, test, train, progress)
     for name, localizer in localizers.items():
         methods[name] = _ask(name, localizer, scene, test, reject, progress)
-        if sequence:
+        if sequence and name in surely:
             methods[f"{name}, filtered"] = as_videos(methods[name], scene, test)
     return Report(
         scene=scene.name,

@@ -48,7 +48,9 @@ class Hybrid:
                 f"{self.run.folder}: a run of the scene {self.run.scene!r} ({self.run.unit}) does "
                 f"not go with a map of {self.map.scene!r} ({self.map.unit})."
             )
-        if self.run.training_images != self.map.training_images:
+        # A run that holds out validation blocks was made of fewer.
+        one, other = set(self.run.training_images), set(self.map.training_images)
+        if not (one <= other or other <= one):
             raise InputError(
                 f"{self.run.folder}: the run and the map were made of different training images; "
                 "make both of the same scene and split."
