@@ -1,17 +1,18 @@
 """How true stated spreads are over all folds: each block of a scene is tested once.
 
-    python bench/coverage.py SCENE [--seeds 3] [--scale 0.5] [--out FILE] [-- TRAIN OPTIONS]
+    python bench/coverage.py SCENE --work FOLDER [--seeds 3] [--scale 0.5] [--out FILE] [TRAIN OPTIONS]
 
 For each fold of the scene's rule: runs with validation blocks, one a seed, and a map, all
 calibrated on training images alone; then the test images are asked about by the first run, its
 samples with dropout, the ensemble of all, the structure and the hybrid. Coverage of the 68 and 95 %
 regions is the mean over blocks of all folds, with its 95 % interval; so is the share of photos that
-``--reject`` would refuse. TRAIN OPTIONS are those of ``relocal train``.
+``--reject`` would refuse. TRAIN OPTIONS are those of ``relocal train``. A fold's errors are kept in
+FOLDER, and a call that was stopped goes on after the last whole fold; give other options another.
 """
 
 import argparse
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from relocal.evaluation.uncertainty import coverages
 from relocal.localizers import open_localizers
 from relocal.metrics import PoseErrors, median
 from relocal.scene import apply_split
-from relocal.scene.files import write_json
+from relocal.scene.files import read_json, write_json
 from relocal.training.run import environment
 
 KINDS = ("regressor", "bayesian", "ensemble", "structure", "hybrid")
@@ -50,10 +51,44 @@ def _ordered(found: dict[str, Any]) -> list[Any]:
     return [by[kind] for kind in KINDS]
 
 
+def fold_rows(report: relocal.Report) -> dict[str, Any]:
+    """What is kept of a fold: errors, stated spreads and doubts by kind, and the blocks."""
+    rows: dict[str, Any] = {}
+    for kind in KINDS:
+        one = report.methods[kind]
+        assert one.sigmas is not None  # all are calibrated
+        assert one.doubts is not None
+        rows[kind] = {
+            "position": one.errors.position.tolist(),
+            "rotation_deg": one.errors.rotation_deg.tolist(),
+            "sigmas": one.sigmas.tolist(),
+            "doubts": one.doubts.tolist(),
+        }
+    assert report.block is not None  # evaluate knows them
+    return {"block": report.block.tolist(), "kinds": rows}
+
+
+def together(folds: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """Medians, refusals and coverage of a kind over all folds."""
+    position, rotation, sigmas, doubts = (
+        np.concatenate([fold["kinds"][kind][key] for fold in folds])
+        for key in ("position", "rotation_deg", "sigmas", "doubts")
+    )
+    block = np.concatenate([fold["block"] for fold in folds])
+    covered = coverages(PoseErrors(position, rotation), sigmas, block)
+    return {
+        "median_position": median(position),
+        "median_rotation_deg": median(rotation),
+        "refused": float((doubts > 1).mean()),
+        "coverage": {what: [asdict(one) for one in every] for what, every in covered.items()},
+    }
+
+
 def main() -> None:
     """Asks fold after fold, and prints a row a way to localize."""
     parser = argparse.ArgumentParser()
     parser.add_argument("scene", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--rule", default="blocks:40/5/5")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
@@ -63,43 +98,26 @@ def main() -> None:
     scene = relocal.load_scene(options.scene)
     training = [word for word in training if word != "--"]
     config = parse(["train", str(options.scene), "--out", "none", *training]).config
-    reports: list[relocal.Report] = []
+    options.work.mkdir(parents=True, exist_ok=True)
+    folds: list[dict[str, Any]] = []
     for fold in range(options.folds):
-        part = apply_split(scene, options.rule, fold)
-        with tempfile.TemporaryDirectory() as work:
-            made = fold_report(part, config, options.seeds, options.scale, Path(work))
-        reports.append(made)
-        print(f"fold {fold}: {len(made.images)} images", flush=True)
-    rows: dict[str, Any] = {}
-    for kind in KINDS:
-        results = [report.methods[kind] for report in reports]
-        errors = PoseErrors(
-            np.concatenate([r.errors.position for r in results]),
-            np.concatenate([r.errors.rotation_deg for r in results]),
-        )
-        sigmas = np.concatenate([r.sigmas for r in results if r.sigmas is not None])
-        doubts = np.concatenate([r.doubts for r in results if r.doubts is not None])
-        block = np.concatenate([r.block for r in reports if r.block is not None])
-        covered = coverages(errors, sigmas, block)
-        rows[kind] = {
-            "median_position": median(errors.position),
-            "median_rotation_deg": median(errors.rotation_deg),
-            "refused": float((doubts > 1).mean()),
-            "coverage": {
-                what: [
-                    {"share": one.share, "found": one.found, "interval": one.interval}
-                    for one in every
-                ]
-                for what, every in covered.items()
-            },
-        }
+        kept = options.work / f"fold-{fold}.json"
+        if not kept.is_file():
+            part = apply_split(scene, options.rule, fold)
+            with tempfile.TemporaryDirectory() as work:
+                made = fold_report(part, config, options.seeds, options.scale, Path(work))
+            write_json(kept, fold_rows(made))
+        folds.append(read_json(kept))
+        print(f"fold {fold}: {len(folds[-1]['block'])} images", flush=True)
+    rows = {kind: together(folds, kind) for kind in KINDS}
+    for kind, row in rows.items():
         shown = [
-            f"{what} {100 * one.share:.0f} %: {100 * one.found:.0f} "
-            f"({', '.join(f'{100 * end:.0f}' for end in one.interval or ())})"
-            for what, every in covered.items()
+            f"{what} {100 * one['share']:.0f} %: {100 * one['found']:.0f} "
+            f"({', '.join(f'{100 * end:.0f}' for end in one['interval'] or ())})"
+            for what, every in row["coverage"].items()
             for one in every
         ]
-        print(kind, "; ".join(shown), f"refused {100 * rows[kind]['refused']:.1f} %", flush=True)
+        print(kind, "; ".join(shown), f"refused {100 * row['refused']:.1f} %")
     content = {
         "made_by": environment(),
         "rule": options.rule,
