@@ -1,6 +1,6 @@
 """How true stated spreads are over all folds: each block of a scene is tested once.
 
-    python bench/coverage.py SCENE --work FOLDER [--seeds 3] [--scale 0.5] [--out FILE] [TRAIN OPTIONS]
+    python bench/coverage.py SCENE --work FOLDER [--seeds 3] [--out FILE] [TRAIN OPTIONS]
 
 For each fold of the scene's rule: runs with validation blocks, one a seed, and a map, all
 calibrated on training images alone; then the test images are asked about by the first run, its
