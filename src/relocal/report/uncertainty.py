@@ -1,11 +1,18 @@
 """How sure localizers are, in a report: coverage as rows, and errors of the surest answers."""
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from relocal.evaluation import Report
 from relocal.evaluation.uncertainty import Coverage, reliability, risk_coverage
 from relocal.report.figures import GRID, Quantity, colours, errors_of, unit_of
 from relocal.report.panels import panel
+
+Curve = tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]
+"""Along and up."""
 
 ABOUT = (
     "Share of errors within the region that is said to hold 68 % or 95 % of them, mean over "
@@ -57,14 +64,19 @@ def _text(one: Coverage) -> str:
     return f"{share} ({low} to {high})"
 
 
-def reliability_panel(report: Report, quantity: Quantity) -> str:
-    """The share of errors in regions of every size, against what is said, as inline SVG."""
+def _curves(report: Report, quantity: Quantity, of: Callable[..., Curve]) -> dict[str, Curve]:
+    """A curve of the errors and stated spreads of each localizer that states them."""
     which = 0 if quantity == "position" else 1
-    curves = {
-        name: reliability(errors_of(report, name, quantity), sigmas[:, which])
+    return {
+        name: of(errors_of(report, name, quantity), sigmas[:, which])
         for name in stated(report)
         if (sigmas := report.methods[name].sigmas) is not None
     }
+
+
+def reliability_panel(report: Report, quantity: Quantity) -> str:
+    """The share of errors in regions of every size, against what is said, as inline SVG."""
+    curves = _curves(report, quantity, reliability)
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=GRID, lw=1)
@@ -80,12 +92,7 @@ def reliability_panel(report: Report, quantity: Quantity) -> str:
 
 def risk_panel(report: Report, quantity: Quantity) -> str:
     """Median errors of the surest answers, as inline SVG."""
-    which = 0 if quantity == "position" else 1
-    curves = {
-        name: risk_coverage(errors_of(report, name, quantity), sigmas[:, which])
-        for name in stated(report)
-        if (sigmas := report.methods[name].sigmas) is not None
-    }
+    curves = _curves(report, quantity, risk_coverage)
 
     def draw(axes: Any) -> None:
         for name, (kept, medians) in curves.items():

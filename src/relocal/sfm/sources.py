@@ -144,8 +144,7 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
         raise InputError(f"{source}: is a scene already; its photos are in {source / 'images'}.")
     there = list(source.rglob("*"))
     # Scenes made of the photos may lie among them, and so may what was made on the way.
-    made = {file.parent for file in there if is_scene(file.parent)}
-    made |= {file for file in there if is_labelling_folder(file)}
+    made = {folder for folder in there if is_scene(folder) or _is_labelling_folder(folder)}
     every = [
         file for file in there if not file.name.startswith(".") and made.isdisjoint(file.parents)
     ]
@@ -177,7 +176,7 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
     return Gathered(photos, left)
 
 
-def is_labelling_folder(folder: Path) -> bool:
+def _is_labelling_folder(folder: Path) -> bool:
     """Whether a folder is what was made on the way to a scene."""
     return folder.name.endswith(WORK) and (folder / LOCK).is_file()
 
