@@ -92,15 +92,18 @@ def test_the_focal_length_is_fitted(factor: float) -> None:
     assert fitted_focal(pose, points, pixels, told) == pytest.approx(factor, rel=1e-3)
 
 
-@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV"])
-def test_the_stated_spread_is_that_of_many_noisy_photos(model: str) -> None:
+@pytest.mark.parametrize("noise_px", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("model", "count"), [("PINHOLE", 80), ("OPENCV", 80), ("PINHOLE", 25)])
+def test_the_stated_spread_is_that_of_many_noisy_photos(
+    model: str, count: int, noise_px: float
+) -> None:
     camera = camera_of(model)
-    pose, points, pixels = seen(camera, 8, 80)
+    pose, points, pixels = seen(camera, 8, count)
     draw = np.random.default_rng(9)
     found: list[Pose] = []
     stated: list[tuple[float, float]] = []
     for _ in range(200):
-        noisy = pixels + draw.normal(scale=0.3, size=pixels.shape)
+        noisy = pixels + draw.normal(scale=noise_px, size=pixels.shape)
         better = refine_pose(pose, points, noisy, camera)
         assert better is not None
         sigmas = pose_sigmas(better, points, noisy, camera)
@@ -112,8 +115,8 @@ def test_the_stated_spread_is_that_of_many_noisy_photos(model: str) -> None:
     turned = rotation_error_deg(poses, Pose.stack([pose] * len(poses)))
     turned = (turned.square().mean() / 3).sqrt()
     median_m, median_deg = np.median(stated, axis=0)
-    assert median_m == pytest.approx(float(spread), rel=0.15)
-    assert median_deg == pytest.approx(float(turned), rel=0.15)
+    assert median_m == pytest.approx(float(spread), rel=0.2)
+    assert median_deg == pytest.approx(float(turned), rel=0.2)
 
 
 def test_points_on_a_line_of_sight_say_nothing_of_the_spread() -> None:

@@ -28,6 +28,7 @@ from relocal.models import PoseNetConfig
 from relocal.scene import Scene
 from relocal.scene.files import read_json, write_json
 from relocal.training import load_run, train
+from relocal.training.data import split_validation
 
 
 def lengths(sigma: np.ndarray, seed: int) -> np.ndarray:
@@ -135,6 +136,13 @@ def test_a_run_with_validation_blocks_needs_no_twin(
     before = Regressor(folder).localize(tiny_scene.path(i), tiny_scene.camera(i))
     found = calibrate(folder, tiny_scene)["regressor"]
     assert found.tells_apart
+    # Images of the gap are neighbours of those that were learned from.
+    held = read_held_out(folder)
+    assert held is not None
+    blocks = split_validation(tiny_scene, tiny_scene.indices("train"), validate=True)[1]
+    assert held.images == tuple(tiny_scene.images[i] for i in blocks.tolist())
+    learned = load_run(folder).training_images
+    assert len(held.images) + len(learned) < len(tiny_scene.indices("train"))
     after = Regressor(folder).localize(tiny_scene.path(i), tiny_scene.camera(i))
     assert before.sigma_deg is not None
     assert after.sigma_deg == pytest.approx(found.rotation * before.sigma_deg)
@@ -189,6 +197,19 @@ def test_the_verb_keeps_what_it_finds(
     assert not end.value.code
     assert "held-out images" in capsys.readouterr().out
     assert read_json(map_folder / "calibration.json")["answers"].keys() == {"structure"}
+
+
+def test_an_ensemble_of_one_network_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "again")
+    with pytest.raises(InputError, match="the same weights"):
+        Ensemble([tiny_run, tmp_path / "again"])
+
+
+def test_spreads_of_nothing_are_no_calibration() -> None:
+    errors = PoseErrors(np.ones(9), np.ones(9))
+    for wrong in (0.0, np.nan, np.inf):
+        with pytest.raises(InputError, match="above 0"):
+            fit_calibration(errors, np.full((9, 2), wrong))
 
 
 @pytest.mark.usefixtures("few")

@@ -146,7 +146,7 @@ def test_files_of_one_name_keep_apart(truth: Pose, labels: Path, tmp_path: Path)
         file.parent.mkdir()
         write_lines(file, truth, names)
     found = evaluate_estimates(labels, files).localizers()
-    assert [Path(name).parts[-2:] for name in found] == [("a", "hloc"), ("b", "hloc")]
+    assert found == ["a/hloc", "b/hloc"]
     with pytest.raises(InputError, match="given twice"):
         evaluate_estimates(labels, [files[0], files[0]])
 
@@ -159,6 +159,8 @@ def test_files_of_one_name_keep_apart(truth: Pose, labels: Path, tmp_path: Path)
         ("seq-01/frame-000000.color.png 1 0 0 0 0 0 inf", "7 finite numbers"),
         ("a 1 0 0 0 0 0 0\na 1 0 0 0 0 0 0", "line 2: a is listed already"),
         ("other/frame.png 1 0 0 0 0 0 0", "none of its 1 images is in the labels"),
+        ("seq-01/frame-000000.color.png 1 0 0 0 0 0 1e308", "7 finite numbers"),
+        ("seq-01/frame-000000.color.png,1,0,0,0,0,0,0", "needs a name and 7 finite numbers"),
         ("", "none of its 0 images"),
     ],
 )
@@ -168,6 +170,15 @@ def test_what_is_no_estimate_is_refused(
     (tmp_path / "bad.txt").write_text(text, "utf-8")
     with pytest.raises(InputError, match=reason):
         evaluate_estimates(labels, [tmp_path / "bad.txt"])
+
+
+def test_what_other_programs_write_is_read(tmp_path: Path) -> None:
+    pose = " 1 0 0 0 0.5 0 0"
+    stamps = "\ufeff1305031100.170304" + pose + "\n1305031100.203421" + pose + "\n"
+    (tmp_path / "stamps.txt").write_text(stamps + "my photo 3.jpg" + pose + " 525.0\n", "utf-8")
+    rows = read_pose_lines(tmp_path / "stamps.txt", "--estimates")
+    assert list(rows) == ["1305031100.170304", "1305031100.203421", "my photo 3"]
+    assert all(row[:7] == [1, 0, 0, 0, 0.5, 0, 0] for row in rows.values())
 
 
 def test_the_verb_reports_estimates(

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,24 @@ def test_a_wrong_guess_is_put_right_by_the_whole_map(
     assert position_error(found.pose, truth) < 0.03
 
 
+def test_a_wrong_guess_that_found_a_few_alike_is_put_right(
+    localizer: Hybrid, map_: FeatureMap, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    i = int(tiny_scene.indices("test")[4])
+    poses, right = [Pose.identity(), None], hybrid.pose_of
+
+    def few_first(*words: Any) -> Any:
+        found = right(*words)
+        assert found is not None
+        alike = (tiny_scene.poses[0], found[1][:13])
+        return alike if poses.pop(0) is not None else found
+
+    monkeypatch.setattr(hybrid, "pose_of", few_first)
+    found = localizer.localize(tiny_scene.path(i), tiny_scene.camera(i))
+    assert found.method == "structure"
+    assert position_error(found.pose, tiny_scene.poses[i]) < 0.03
+
+
 def test_where_nothing_is_found_the_regressor_answers(localizer: Hybrid, tiny_scene: Scene) -> None:
     file = io.BytesIO()
     Image.fromarray(np.full((120, 160, 3), 128, np.uint8)).save(file, "PNG")
@@ -84,6 +103,13 @@ def test_where_nothing_is_found_the_regressor_answers(localizer: Hybrid, tiny_sc
     assert found.method == localizer.regressor.method
     alone = localizer.regressor.localize(file.getvalue(), tiny_scene.camera(0))
     assert torch.equal(found.pose.position, alone.pose.position)
+    assert any("the network's answer alone" in warning for warning in found.warnings)
+
+
+def test_a_run_and_a_map_of_different_poses_are_refused(tiny_run: Path, map_: FeatureMap) -> None:
+    moved = Pose(map_.poses.position + 0.01, map_.poses.quaternion)
+    with pytest.raises(InputError, match="other poses"):
+        Hybrid(tiny_run, replace(map_, poses=moved))
 
 
 def test_a_run_and_a_map_of_different_images_are_refused(tiny_run: Path, map_: FeatureMap) -> None:
@@ -126,11 +152,25 @@ def test_kinds_that_cannot_be_had_are_refused(tiny_run: Path, tiny_map: Path) ->
         open_localizers([tiny_map], ["regressor"])
     with pytest.raises(InputError, match=r"--localizer.*hybrid"):
         open_localizers([tiny_run], ["hybird"])
-    with pytest.raises(InputError, match="is the name of another"):
+    with pytest.raises(InputError, match="is given twice"):
         open_localizers([tiny_run, tiny_run])
+    with pytest.raises(InputError, match="--localizer retrieval: needs a scene"):
+        open_localizers([tiny_run], ["retrieval"])
 
 
 def test_a_run_and_a_map_of_one_name_are_told_apart(tiny_run: Path, tiny_map: Path) -> None:
     names = list(open_localizers([tiny_run, tiny_map]))  # both are called tiny
     assert names == [f"{folder.parent.name}/{folder.name}" for folder in (tiny_run, tiny_map)]
     assert len(set(names)) == 2
+
+
+def test_a_hybrid_leaves_torch_its_threads(tiny_run: Path, map_: FeatureMap) -> None:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        localizer = Hybrid(tiny_run, map_)
+        assert localizer._pool.submit(torch.get_num_threads).result() == 1
+        assert torch.get_num_threads() == 2
+        assert ThreadPoolExecutor(1).submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(usual)

@@ -112,6 +112,34 @@ def test_what_cannot_tell_photos_apart_refuses_to_reject(
         evaluate({"map": Structure(tiny_map)}, tiny_scene, sequence=True)
 
 
+def test_what_cannot_tell_refuses_none_beside_what_can(
+    sure_map: Path, tiny_run: Path, tiny_scene: Scene
+) -> None:
+    localizers = {"map": Structure(sure_map), "run": Regressor(tiny_run)}
+    report = evaluate(localizers, tiny_scene, reject=True)
+    assert report.summary()["run"]["failures"] == 0
+    assert any("How sure run may be is not known" in remark for remark in report.remarks())
+    localizers["run"].calibration = Calibration(0.5, 3.0, 9, (0.5, 3.0))
+    report = evaluate(localizers, tiny_scene, reject=True)
+    assert any("run states the same spread for every photo" in r for r in report.remarks())
+
+
+def test_a_damaged_photo_of_another_place_costs_no_time(
+    tiny_map: Path, tiny_scene: Scene, elsewhere: Path, tmp_path: Path
+) -> None:
+    junk = tmp_path / "junk.png"
+    junk.write_bytes(b"no photo")
+    asked: list[str] = []
+    with pytest.raises(InputError, match=r"junk\.png: this is not a photo"):
+        evaluate(
+            tiny_map,
+            tiny_scene,
+            others=[*elsewhere.iterdir(), junk],
+            progress=lambda done, total, text: asked.append(text),
+        )
+    assert not asked
+
+
 def test_unsure_answers_are_failures(sure_map: Path, tiny_scene: Scene) -> None:
     localizer = Structure(sure_map)
     every = evaluate({"map": localizer}, tiny_scene).methods["map"]
@@ -217,7 +245,7 @@ def test_words_that_do_not_go_together_are_refused(
         ("localize", tiny_map, photo, "--sequence"): "is not known; calibrate",
         ("localize", tiny_map, photo, "--with", tiny_run): "say what to make of the folders",
         ("localize", tiny_map, photo, "--localizer", "hybrid"): "needs a run",
-        ("localize", tiny_run, photo, "--with", tiny_run, "--localizer", "regressor"): "name of",
+        ("localize", tiny_run, photo, "--with", tiny_run, "--localizer", "regressor"): "twice",
         ("evaluate", tiny_map, tmp_path, "--out", tmp_path / "r", "--reject"): "this is no scene",
     }
     for words, reason in refusals.items():

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relocal.errors import InputError
-from relocal.localizers.sequence import LOST, Filtered, Measured, Motion, filter_poses, fit_motion
+from relocal.localizers.sequence import (
+    LOST,
+    Filtered,
+    Measured,
+    Motion,
+    filter_poses,
+    fit_motion,
+    measured,
+)
 from relocal.pose import (
     Pose,
     position_error,
@@ -167,6 +175,23 @@ def test_a_motion_is_fitted_to_recordings() -> None:
     assert found.turn_acceleration_deg == pytest.approx(SLOW.turn_acceleration_deg, rel=0.15)
     with pytest.raises(InputError, match="three frames"):
         fit_motion(one[:4], ["a", "a", "b", "b"])
+
+
+def test_a_motion_is_the_same_from_every_third_frame() -> None:
+    poses = walk(3000, 0)
+    rows = torch.arange(0, 3000, 3)
+    found = fit_motion(poses[rows], ["a"] * 1000, rows.double().tolist())
+    assert found.acceleration == pytest.approx(SLOW.acceleration, rel=0.15)
+    assert found.turn_acceleration_deg == pytest.approx(SLOW.turn_acceleration_deg, rel=0.15)
+
+
+@pytest.mark.parametrize("spread", [0.0, float("nan"), float("inf"), None])
+def test_an_estimate_that_nobody_is_sure_of_takes_no_part(spread: float | None) -> None:
+    assert measured(Pose.identity(), 0.1, spread) is None
+    assert measured(Pose.identity(), spread, 0.1) is None
+    if spread is not None:
+        with pytest.raises(InputError, match="cannot be filtered"):
+            Measured(Pose.identity(), 0.1, spread)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])

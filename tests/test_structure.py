@@ -4,6 +4,7 @@ import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from relocal.camera import Camera
 from relocal.cli import main
 from relocal.errors import InputError
 from relocal.evaluation import evaluate
+from relocal.features import Keypoints
 from relocal.localizers import (
     FeatureMap,
     MapConfig,
@@ -145,6 +147,17 @@ def test_a_wrong_focal_length_is_doubted(
     assert len(doubted) >= 0.7 * len(rows)
 
 
+@pytest.mark.parametrize("factor", [0.4, 2.0, 3.0])
+def test_a_lens_unlike_the_maps_is_named(
+    structure: Structure, tiny_scene: Scene, factor: float
+) -> None:
+    fx, fy = (factor * tiny_scene.camera(0).focal).tolist()
+    wrong = Camera.pinhole(160, 120, fx, fy, 80.0, 60.0)
+    found = [structure.localize(tiny_scene.path(i), wrong) for i in range(6)]
+    for estimate in found:
+        assert estimate is None or "times the focal length" in " ".join(estimate.warnings)
+
+
 def test_a_map_may_look_at_photos_at_another_scale(tiny_scene: Scene) -> None:
     larger = Structure(build_map(tiny_scene, MapConfig(limit=1000, scale=1.5)))
     rows = tiny_scene.indices("test").tolist()
@@ -210,6 +223,12 @@ def test_a_map_cut_short_is_refused(copy: Path, keep: int) -> None:
         ("descriptors", lambda v: v[:, :-1].clone()),
         ("descriptors", lambda v: v.float()),
         ("poses", lambda v: v[:-1].clone()),
+        ("poses", lambda v: v[:, :6].clone()),
+        ("poses", lambda v: 2 * v),
+        ("poses", lambda v: v.double()),
+        ("basis", lambda v: v * torch.nan),
+        ("basis", lambda v: v[:, :-1].clone()),
+        ("track", lambda v: torch.cat([v[:1] + v[1] + 1, -v[1:2] * 0 - 1, v[2:]])),
         ("words", lambda v: v[:-1].clone()),
     ],
 )
@@ -219,6 +238,34 @@ def test_arrays_that_do_not_fit_are_refused(copy: Path, name: str, change: objec
     write_tensors(copy / "map.safetensors", arrays)
     with pytest.raises(InputError, match="map"):
         load_map(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"anchors": {}},
+        {"anchors": {"a": [1.0, 2.0]}},
+        {"map": {}},
+        {"map": {"limit": 2048.5}},
+        {"map": {"dimensions": 32}},
+    ],
+)
+def test_edited_facts_are_refused(copy: Path, change: dict[str, Any]) -> None:
+    content = read_json(copy / "map.json")
+    for key, value in change.items():
+        partly = key == "map" and value
+        write_json(
+            copy / "map.json", {**content, key: {**content["map"], **value} if partly else value}
+        )
+        with pytest.raises(InputError, match="map"):
+            load_map(copy)
+
+
+def test_descriptors_of_other_features_are_refused(map_: FeatureMap) -> None:
+    alien = Keypoints(torch.zeros(5, 2), torch.ones(5), torch.zeros(5, 64, dtype=torch.int8))
+    with pytest.raises(InputError, match="do not belong together"):
+        map_.described(alien)
 
 
 @pytest.mark.parametrize("key", ["scene", "unit", "photo_camera", "map", "training_images"])

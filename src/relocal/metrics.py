@@ -40,6 +40,11 @@ class PoseErrors:
         """The number of images."""
         return len(self.position)
 
+    def answered(self) -> "PoseErrors":
+        """Those of the images that have an answer."""
+        known = np.isfinite(self.position)
+        return PoseErrors(self.position[known], self.rotation_deg[known])
+
 
 def pose_errors(estimates: Sequence[Pose | None], truth: Pose) -> PoseErrors:
     """Errors of estimates against true poses, in double precision.

@@ -16,6 +16,7 @@ from tyro.extras import subcommand_cli_from_dict
 from relocal import __version__
 from relocal.backbones import BACKBONES, TIMM
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
+from relocal.cli.exporting import Export
 from relocal.cli.labelling import Label
 from relocal.cli.localizing import Calibrate, Evaluate, Localize, Map
 from relocal.cli.public import Get, Paper
@@ -55,6 +56,7 @@ Verb = (
     | Evaluate
     | Study
     | Localize
+    | Export
     | Demo
     | Paper
 )
@@ -72,6 +74,7 @@ VERBS: dict[str, type[Verb]] = {
     "evaluate": Evaluate,
     "study": Study,
     "localize": Localize,
+    "export": Export,
     "demo": Demo,
     "paper": Paper,
 }

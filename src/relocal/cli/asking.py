@@ -1,5 +1,7 @@
 """What `localize` asks, photo by photo: of photos, of a video's frames, of all but the unsure."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +9,18 @@ from time import perf_counter
 
 from relocal.camera import Camera
 from relocal.cli.cameras import camera_doubts
+from relocal.cli.console import counted, warn
 from relocal.errors import InputError
 from relocal.images import Source
 from relocal.localizers import Localizer
 from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, doubt
-from relocal.localizers.sequence import Filtered, Measured, PoseFilter
+from relocal.localizers.sequence import Filtered, Measured, PoseFilter, measured
 from relocal.sfm.frames import video_frames
 from relocal.sfm.sources import PHOTOS, VIDEOS
 from relocal.types import Estimate
 
+_MANY = 0.2  # of the answers: more than wrong ones explain
+MISFIT = "its own answer does not fit"
 Ask = Callable[[str, Source], Estimate]
 """Name and photo -> where it was taken; InputError where that cannot be told."""
 
@@ -26,7 +31,11 @@ def photos_in(folder: Path) -> list[Path]:
     Raises:
         InputError: If it holds none.
     """
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PHOTOS)
+    found = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in PHOTOS and not file.name.startswith(".")
+    )
     if not found:
         raise InputError(f"--others {folder}: is no folder that holds photos.")
     return found
@@ -44,36 +53,40 @@ def photos_of(files: Sequence[Path]) -> Iterator[tuple[str, Source]]:
             yield f"{file}:{number:06d}", bytes(cv2.imencode(".bmp", frame)[1])
 
 
-def asking(localizer: Localizer, camera: Camera | None, *, reject: bool, sequence: bool) -> Ask:
+def asking(
+    name: str, localizer: Localizer, camera: Camera | None, *, reject: bool, step: float | None
+) -> Ask:
     """How photos are asked about.
 
     Args:
+        name: What the user calls the localizer: its folder.
         localizer: What answers.
         camera: The photos' camera, if it is known.
         reject: Whether answers that are too unsure are refused.
-        sequence: Whether the photos are the frames of a video, whose answers are filtered.
+        step: How many frames of the recording that was learned from lie between two photos, which
+            are then filtered as a video's; None: they are single photos.
 
     Raises:
         InputError: If the localizer does not say how sure it is where that is needed.
     """
     if reject:
-        check_doubts(localizer.method, localizer)
-    filter = _filter(localizer) if sequence else None
-    unit, time = "", -1
+        check_doubts(name, localizer)
+    filter = _filter(name, localizer) if step is not None else None
+    unit, photos = "", -1
 
-    def ask(name: str, photo: Source) -> Estimate:
-        nonlocal unit, time
-        start, time = perf_counter(), time + 1
+    def ask(photo_name: str, photo: Source) -> Estimate:
+        nonlocal unit, photos
+        start, photos = perf_counter(), photos + 1
         estimate = localizer.localize(photo, camera)
-        if reject and doubt(localizer, estimate) > 1:
+        if reject and not doubt(localizer, estimate) <= 1:
             estimate = None
         unit = unit if estimate is None else estimate.unit
         if filter is not None:
-            known = filter.step(_measured(estimate), float(time))
+            known = filter.step(_measured(estimate), photos * (step or 1.0))
             spent = 1000 * (perf_counter() - start)
             estimate = known and _filtered(estimate, known, localizer.method, unit, spent)
         if estimate is None:
-            raise InputError(f"{name}: cannot tell where it was taken.")
+            raise InputError(f"{photo_name}: cannot tell where it was taken.")
         if camera is not None:
             doubts = (*camera_doubts(camera, photo), *estimate.warnings)
             estimate = replace(estimate, warnings=doubts)
@@ -82,12 +95,41 @@ def asking(localizer: Localizer, camera: Camera | None, *, reject: bool, sequenc
     return ask
 
 
-def _filter(localizer: Localizer) -> PoseFilter:
-    check_calibrated(localizer.method, localizer)
+class Warnings:
+    """Warnings of many photos: each kind is told once, and how often it came."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._count = Counter[str]()
+
+    def tell(self, name: str, estimate: Estimate) -> None:
+        """Tells what is new about a photo."""
+        for warning in estimate.warnings:
+            kind = re.sub(r"[\d.]+", "", warning)  # the same with other numbers is the same
+            if kind not in self._first:
+                self._first[kind] = warning
+                warn(f"{name}: {warning}")
+            self._count[kind] += 1
+
+    def tell_rest(self, photos: int) -> None:
+        """Tells how many more photos there were of each kind, of ``photos`` in all."""
+        for kind, count in self._count.items():
+            if count > 1:
+                warn(f"{counted(count - 1, 'more photo')}: {self._first[kind]}")
+        misfits = sum(n for kind, n in self._count.items() if MISFIT in kind)
+        if misfits > _MANY * photos:
+            warn(
+                f"{misfits} of {photos} answers do not fit how the camera moved in training; were "
+                "frames left out, or is it faster? --step says how many frames lie between two."
+            )
+
+
+def _filter(name: str, localizer: Localizer) -> PoseFilter:
+    check_calibrated(name, localizer)
     known = calibration_of(localizer)
     if known is None or known.motion is None:
         raise InputError(
-            f"--sequence: {localizer.method} was made of photos that are no recording, so how the "
+            f"--sequence: {name} was made of photos that are no recording, so how the "
             "camera moves is not known."
         )
     return PoseFilter(known.motion)
@@ -98,7 +140,7 @@ def _filtered(
 ) -> Estimate:
     """What is known after a frame as an answer about it."""
     own = () if estimate is None else estimate.warnings
-    alone = "its own answer does not fit" if estimate is not None else "it has no answer of its own"
+    alone = MISFIT if estimate is not None else "it has no answer of its own"
     return Estimate(
         pose=known.pose,
         unit=unit,
@@ -112,6 +154,6 @@ def _filtered(
 
 
 def _measured(estimate: Estimate | None) -> Measured | None:
-    if estimate is None or estimate.sigma_m is None or estimate.sigma_deg is None:
+    if estimate is None:
         return None
-    return Measured(estimate.pose, estimate.sigma_m, estimate.sigma_deg)
+    return measured(estimate.pose, estimate.sigma_m, estimate.sigma_deg)

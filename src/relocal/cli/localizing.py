@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from relocal.cli.asking import asking, photos_in, photos_of
+from relocal.cli.asking import Warnings, asking, photos_in, photos_of
 from relocal.cli.cameras import parse_camera
 from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import Modules
@@ -72,14 +72,19 @@ class Calibrate:
 
     def run(self) -> int:
         """Calibrates and says how sure the localizer may be."""
+        scene = load_scene(self.scene)
         with progress_bar() as report:
-            found = calibrate(self.folder, load_scene(self.scene), report)
+            found = calibrate(self.folder, scene, report)
         for kind, one in found.items():
-            print(
-                f"{self.folder}, {kind}: calibrated on {counted(one.images, 'held-out image')}; "
-                f"stated spreads are multiplied by {one.position:.3g} (position) and "
-                f"{one.rotation:.3g} (rotation)."
+            usual = (
+                f"it states {one.position:.3g} {scene.unit} and {one.rotation:.3g}° for every photo"
             )
+            factors = f"{one.position:.3g} (position) and {one.rotation:.3g} (rotation)"
+            stated = f"stated spreads are multiplied by {factors}" if one.tells_apart else usual
+            images = counted(one.images, "held-out image")
+            print(f"{self.folder}, {kind}: calibrated on {images}; {stated}.")
+        folders = (shlex.quote(str(folder)) for folder in (self.folder, self.scene))
+        print(f"Next: relocal evaluate {' '.join(folders)} --out REPORT")
         return 0
 
 
@@ -89,13 +94,14 @@ class Evaluate:
 
     Or measure what other systems estimated: --labels and --estimates instead of RUN and SCENE.
 
-    Example: relocal evaluate runs/heads scenes/heads --out reports/heads --corruptions
+    Example: relocal evaluate runs/heads scenes/heads --out reports/heads --with maps/heads
+    --localizer regressor,structure,hybrid
     """
 
     run_folder: Annotated[Positional[Path | None], arg(metavar="RUN")] = None
-    """The run, or a map."""
-    scene: Positional[Path | None] = None
-    """The scene."""
+    """The run, or a map; needed but with --estimates."""
+    scene: Annotated[Positional[Path | None], arg(metavar="SCENE")] = None
+    """The scene; needed but with --estimates."""
     out: Path
     """The report to make."""
     also: Annotated[tuple[Path, ...], arg(name="with")] = ()
@@ -114,7 +120,8 @@ class Evaluate:
     """Ask about every photo once more under noise, blur, poor light and the like, at five strengths
     each: 45 photos more for each."""
     reject: bool = False
-    """Take no answer that is less sure than nearly all held-out ones were; needs calibrate."""
+    """Take no answer that is less sure than nearly all held-out ones were, of localizers that say
+    so photo by photo; needs calibrate."""
     sequence: bool = False
     """Measure each calibrated localizer once more, its answers filtered: each block of images is a
     video."""
@@ -164,6 +171,7 @@ class Evaluate:
             "--sequence": self.sequence,
             "--others": self.others is not None,
             "--photos": self.photos,
+            "--localizer": self.localizer is not None,
         }
         if wrong := [name for name, there in given.items() if there]:
             raise InputError(f"--estimates: files of estimates go without {' and '.join(wrong)}.")
@@ -178,19 +186,23 @@ class Localize:
     """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run, or a map."""
+    """The run, a map, or what export made."""
     photos: Positional[tuple[Path, ...]]
     """The photos; a video is its frames."""
     also: Annotated[tuple[Path, ...], arg(name="with")] = ()
     """More runs and maps, for ways to localize that need them."""
     localizer: str | None = None
-    """The way to localize: hybrid (the run says where to look in the map), ensemble (the mean of
-    all runs), bayesian (samples of the run). By default what the folder is by itself."""
+    """The way to localize: regressor (a run), structure (a map), hybrid (the run says where to look
+    in the map), ensemble (the mean of all runs), bayesian (samples of the run). By default what the
+    folder is by itself."""
     reject: bool = False
     """Give no answer that is less sure than nearly all held-out ones were; needs calibrate."""
     sequence: bool = False
     """The photos are the frames of a video: each answer is filtered with those before it, and those
     that do not fit how the camera moved in training take no part; needs calibrate."""
+    step: float = 1.0
+    """With --sequence: how many frames of the recording that was learned from lie between two
+    photos, 2 where every second frame was left out."""
     format: Format = "text"
     """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
     camera: str | None = None
@@ -205,8 +217,10 @@ class Localize:
         if not self.photos:
             raise InputError("PHOTO: give at least one photo.")
         camera = None if self.camera is None else parse_camera(self.camera)
-        ask = asking(self._localizer(), camera, reject=self.reject, sequence=self.sequence)
-        failed, assumed = 0, 0
+        localizer, called = self._localizer(), self.localizer or str(self.run_folder)
+        step = self.step if self.sequence else None
+        ask = asking(called, localizer, camera, reject=self.reject, step=step)
+        failed, warnings = 0, Warnings()
         index = -1
         for index, (name, source) in enumerate(photos_of(self.photos)):
             try:
@@ -215,13 +229,10 @@ class Localize:
                 failed += 1
                 warn(str(error))
                 continue
-            for warning in estimate.warnings if assumed == 0 else ():
-                warn(f"{name}: {warning}")
-            assumed += bool(estimate.warnings)
+            warnings.tell(name, estimate)
             # Flushed, so that a pipe gets each answer when it is known.
             print(estimate_line(estimate, name, index, self.format), flush=True)
-        if assumed > 1:
-            warn(f"the same holds for {counted(assumed - 1, 'more photo')}.")
+        warnings.tell_rest(index + 1)
         if failed == index + 1:
             return NOTHING_DONE
         return SOME_FAILED if failed else 0

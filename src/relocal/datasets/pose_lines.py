@@ -13,6 +13,7 @@ from relocal.errors import InputError
 from relocal.pose import Pose
 
 _POSE = 7  # numbers of a pose
+_LARGEST = 1e9  # a coordinate that no camera has: its square would be infinite in the end
 _NOT_UNIT = 1e-3  # of a quaternion's length; files have six digits
 
 
@@ -42,18 +43,14 @@ def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str
         raise InputError(f"{option} {file}: {wrong}.")
     rows: dict[str, list[float]] = {}
     # A byte that is no text becomes a line that is no row, and is refused with its number.
-    lines = file.read_text("utf-8", errors="replace").splitlines()
+    lines = file.read_text("utf-8-sig", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, *texts = line.split()
         where = f"{option} {file}, line {number}"
-        try:
-            values = [float(text) for text in texts]
-        except ValueError as error:
-            raise InputError(f"{where}: {error}.") from error
+        name, values = _parts(line)
         fits = len(values) == _POSE + 1 if focal else len(values) >= _POSE
-        if not fits or not np.isfinite(values).all():
+        if not fits or not (np.abs(values) < _LARGEST).all():
             form = f"{_POSE + focal} finite numbers, qw qx qy qz tx ty tz{' f' if focal else ''}"
             raise InputError(f"{where}: needs a name and {form}.")
         if abs(np.linalg.norm(values[:4]) - 1) > _NOT_UNIT:
@@ -66,6 +63,19 @@ def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str
     return rows
 
 
+def _parts(line: str) -> tuple[str, list[float]]:
+    """A line's name, which may hold spaces, and the numbers that it ends with."""
+    words = line.split()
+    values: list[float] = []
+    while len(words) > 1:
+        try:
+            values.insert(0, float(words[-1]))
+        except ValueError:
+            break
+        words.pop()
+    return " ".join(words), values
+
+
 def poses_of_lines(rows: Collection[list[float]]) -> Pose:
     """The poses of pose lines, ``world_from_cam``, batch (n,), float64."""
     values = torch.tensor([row[:_POSE] for row in rows], dtype=torch.float64).reshape(-1, _POSE)
@@ -73,5 +83,9 @@ def poses_of_lines(rows: Collection[list[float]]) -> Pose:
 
 
 def stem_of(name: str) -> str:
-    """An image's name without its suffix, under which lists know it."""
-    return str(Path(name).with_suffix(""))
+    """An image's name without its suffix, under which lists know it.
+
+    The end of a time stamp (1305031100.170304) is no suffix.
+    """
+    suffix = Path(name).suffix
+    return str(Path(name)) if suffix[1:].isdigit() else str(Path(name).with_suffix(""))

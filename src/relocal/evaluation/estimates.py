@@ -13,7 +13,7 @@ from relocal.scene.scene import some
 from relocal.training.run import environment
 
 
-def evaluate_estimates(labels: Path | str, estimates: Sequence[Path | str]) -> Report:
+def evaluate_estimates(labels: Path | str, estimates: Sequence[Path | str] | Path | str) -> Report:
     """Measures estimates that other systems wrote, in metres.
 
     Args:
@@ -28,7 +28,8 @@ def evaluate_estimates(labels: Path | str, estimates: Sequence[Path | str]) -> R
     Raises:
         InputError: If a file cannot be read, or has none of the labels' images.
     """
-    labels, files = Path(labels), [Path(file) for file in estimates]
+    given = [estimates] if isinstance(estimates, str | Path) else estimates
+    labels, files = Path(labels), [Path(file) for file in given]
     truth_rows = read_pose_lines(labels, "--labels")
     if not truth_rows or not files:
         empty = f"--labels {labels}" if files else "--estimates"
@@ -97,12 +98,16 @@ def read_estimates(file: Path, images: Sequence[str]) -> tuple[list[Pose | None]
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """What the report calls each file: its stem, with its folders where two have the same."""
-    stems = [file.stem for file in files]
-    names = [
-        stem if stems.count(stem) == 1 else str(file.with_suffix(""))
-        for stem, file in zip(stems, files, strict=True)
-    ]
+    """What the report calls each file: its stem, with as many folders as tell two apart."""
+    paths = [file.resolve().with_suffix("").parts for file in files]
+
+    def name(parts: tuple[str, ...]) -> str:
+        depth = 1
+        while depth < len(parts) and [p[-depth:] for p in paths].count(parts[-depth:]) > 1:
+            depth += 1
+        return "/".join(parts[-depth:])
+
+    names = [name(parts) for parts in paths]
     if twice := {name for name in names if names.count(name) > 1 or name in BASELINES}:
         raise InputError(f"--estimates: {twice.pop()} is given twice, or is a baseline's name.")
     return names

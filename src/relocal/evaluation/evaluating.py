@@ -21,10 +21,17 @@ from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from relocal.errors import InputError
 from relocal.evaluation.rejection import Rejection, rejection
 from relocal.evaluation.report import BASELINES, MethodResult, Report
-from relocal.evaluation.sequences import as_videos
+from relocal.evaluation.sequences import FILTERED, as_videos
 from relocal.evaluation.untrained import Progress, baselines
+from relocal.images import decode
 from relocal.localizers import FeatureMap, ImageIndex, Localizer, open_localizer
-from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, doubt
+from relocal.localizers.doubt import (
+    calibration_of,
+    can_doubt,
+    check_calibrated,
+    check_doubts,
+    doubt,
+)
 from relocal.metrics import (
     RECALL_THRESHOLDS_M,
     RECALL_THRESHOLDS_PERCENT,
@@ -46,7 +53,7 @@ def evaluate(
     corruptions: bool = False,
     reject: bool = False,
     sequence: bool = False,
-    others: Sequence[Path] = (),
+    others: Sequence[Path | str] = (),
     progress: Progress = lambda done, total, text: None,
 ) -> Report:
     """Measures localizers on a split of a scene, photo by photo, as a user would ask them.
@@ -57,10 +64,11 @@ def evaluate(
         scene: A scene with training images and the split, or its folder.
         split: Which images are asked about.
         corruptions: Ask about every photo under every entry of ``CORRUPTIONS`` and severity, too.
-        reject: Take no answer that is less sure than nearly all held-out ones were.
+        reject: Take no answer that is less sure than nearly all held-out ones were, of localizers
+            that can tell.
         sequence: Measure each calibrated localizer once more with its answers filtered, each block
             of images a video.
-        others: Photos of other places: how well is it told that they are?
+        others: Photos of other places, files: how well is it told that they are?
         progress: Called with photos done, photos in all, and what is being done.
 
     Raises:
@@ -72,21 +80,21 @@ def evaluate(
         localizers = {Path(localizers).resolve().name: open_localizer(localizers)}
     if taken := {*BASELINES} & localizers.keys():
         raise InputError(f"{taken.pop()!r} is the name of a baseline; rename the run's folder.")
+    others = _readable(others)
     test, train = scene.indices(split), scene.indices("train")
+    surely = [name for name, one in localizers.items() if calibration_of(one) is not None]
     for name, localizer in localizers.items():
         _check_not_trained_on(name, localizer, scene, test)
-        if reject:
+        if reject and not any(map(can_doubt, localizers.values())):
             check_doubts(name, localizer)
-    surely = [name for name, one in localizers.items() if calibration_of(one) is not None]
-    if sequence and not surely:
-        for name, localizer in localizers.items():
+        if sequence and not surely:
             check_calibrated(name, localizer)
     truth, training = scene.poses[test], scene.poses[train]
     methods = baselines(scene, test, train, progress)
     for name, localizer in localizers.items():
         methods[name] = _ask(name, localizer, scene, test, reject, progress)
         if sequence and name in surely:
-            methods[f"{name}, filtered"] = as_videos(methods[name], scene, test)
+            methods[name + FILTERED] = as_videos(methods[name], scene, test)
     return Report(
         scene=scene.name,
         unit=scene.unit,
@@ -102,7 +110,10 @@ def evaluate(
         corruptions=_under_corruptions(localizers, scene, test, reject, progress)
         if corruptions
         else {},
-        notes=_notes(localizers, scene),
+        notes=(
+            *_notes(localizers, scene),
+            *_not_calibrated(localizers, surely, reject, sequence or bool(others)),
+        ),
         rejections=_rejections(localizers, methods, others, progress) if others else {},
         made_by={
             **environment(),
@@ -113,6 +124,14 @@ def evaluate(
     )
 
 
+def _readable(photos: Sequence[Path | str]) -> list[Path]:
+    """The photos, each seen to be one before hours are spent on the others."""
+    files = [Path(photo) for photo in ([photos] if isinstance(photos, str | Path) else photos)]
+    for file in files:
+        decode(file, (1, 1))
+    return files
+
+
 def _notes(localizers: Mapping[str, Localizer], scene: Scene) -> tuple[str, ...]:
     maps = [name for name, one in localizers.items() if getattr(one, "map", None) is not None]
     if not maps or "sfm" not in str(scene.provenance.get("labels", "")).lower():
@@ -121,6 +140,26 @@ def _notes(localizers: Mapping[str, Localizer], scene: Scene) -> tuple[str, ...]
         f"These poses were made by Structure from Motion, which favours {' and '.join(maps)}: maps "
         "of local features make the same errors (Brachmann et al. 2021).",
     )
+
+
+def _not_calibrated(
+    localizers: Mapping[str, Localizer], surely: Sequence[str], reject: bool, asked: bool
+) -> tuple[str, ...]:
+    """What could not be measured of localizers that do not say how sure they are."""
+    unknown = [name for name in localizers if name not in surely] if asked or reject else []
+    same = [n for n in surely if reject and not can_doubt(localizers[n])]
+    notes: list[str] = []
+    if unknown:
+        notes.append(
+            f"How sure {' and '.join(unknown)} may be is not known, so nothing is refused or "
+            "filtered for it: relocal calibrate its run or map."
+        )
+    if same:
+        notes.append(
+            f"{' and '.join(same)} states the same spread for every photo and refuses none; "
+            "bayesian, an ensemble, a map or a run with --loss nll tell photos apart."
+        )
+    return tuple(notes)
 
 
 def regime_of(scene: Scene) -> str:
@@ -147,10 +186,11 @@ def _ask(
     times: list[float] = []
     others = Counter[str]()
     sigmas, doubts = np.full((len(test), 2), np.nan), np.zeros(len(test))
+    reject = reject and can_doubt(localizer)
     for done, index in enumerate(test.tolist(), start=1):
         estimate = localizer.localize(scene.path(index), scene.camera(index))
         doubts[done - 1] = doubt(localizer, estimate)
-        estimate = None if reject and doubts[done - 1] > 1 else estimate
+        estimate = None if reject and not doubts[done - 1] <= 1 else estimate
         estimates.append(None if estimate is None else estimate.pose)
         if estimate is not None:
             times.append(estimate.time_ms)
@@ -223,7 +263,7 @@ def _under_corruptions(
                 photo = corrupt(scene.path(index), kind, severity, scene.images[index])
                 for name, localizer in localizers.items():
                     estimate = localizer.localize(photo, scene.camera(index))
-                    if reject and doubt(localizer, estimate) > 1:
+                    if reject and can_doubt(localizer) and not doubt(localizer, estimate) <= 1:
                         estimate = None
                     poses[name].append(None if estimate is None else estimate.pose)
                 done += 1

@@ -120,7 +120,7 @@ class Report:
             if numbers[name]["failures"]:
                 found.append(
                     f"{name} gave no answer for {numbers[name]['failures']} of {len(self.images)} "
-                    "images; they count as infinite errors."
+                    "images; they count as infinite errors." + self._kept(self.methods[name].errors)
                 )
             found += [
                 f"{count} of the {len(self.images)} answers of {name} are those of {other}, which "
@@ -128,6 +128,14 @@ class Report:
                 for other, count in self.methods[name].other_methods.items()
             ]
         return [*found, *self.notes]
+
+    def _kept(self, errors: PoseErrors) -> str:
+        """How good the answers are that were given, if any was."""
+        kept = errors.answered()
+        if not len(kept):
+            return ""
+        middle = f"{median(kept.position):.4g} {self.unit}, {median(kept.rotation_deg):.3g}°"
+        return f" Medians of its answers: {middle}."
 
 
 def _ratio(value: float, reference: float) -> float:

@@ -5,11 +5,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from relocal.evaluation.report import MethodResult
-from relocal.localizers.sequence import Measured, filter_poses, fit_motion
+from relocal.localizers.sequence import filter_poses, fit_motion, measured
 from relocal.metrics import pose_errors
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.splits import block_numbers
+
+FILTERED = ", filtered"
+"""What the name of a localizer ends with whose answers were filtered."""
 
 
 def as_videos(result: MethodResult, scene: Scene, test: Int[Tensor, " n"]) -> MethodResult:
@@ -24,18 +27,16 @@ def as_videos(result: MethodResult, scene: Scene, test: Int[Tensor, " n"]) -> Me
         InputError: If the training images are no recording.
     """
     train = scene.indices("train")
-    motion = fit_motion(scene.poses[train], [scene.sequence(i) for i in train.tolist()])
+    recordings = [scene.sequence(i) for i in train.tolist()]
+    motion = fit_motion(scene.poses[train], recordings, train.double().tolist())
     blocks, sigmas = block_numbers(scene, test), result.sigmas
     assert sigmas is not None  # a calibrated localizer states them
     poses: list[Pose | None] = [None] * len(test)
     spreads = np.full((len(test), 2), np.nan)
     for block in np.unique(blocks):
         rows = np.flatnonzero(blocks == block)
-        measured: list[Measured | None] = []
-        for i in rows.tolist():
-            pose, (sigma, sigma_deg) = result.estimates[i], sigmas[i].tolist()
-            measured.append(None if pose is None else Measured(pose, sigma, sigma_deg))
-        known = filter_poses(measured, motion, test[rows].double().tolist())
+        found = [measured(result.estimates[i], *sigmas[i].tolist()) for i in rows.tolist()]
+        known = filter_poses(found, motion, test[rows].double().tolist())
         for i, one in zip(rows.tolist(), known, strict=True):
             if one is not None:
                 poses[i], spreads[i] = one.pose, (one.sigma, one.sigma_deg)

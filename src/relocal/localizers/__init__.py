@@ -3,6 +3,7 @@
 from relocal.localizers.bayesian import Bayesian
 from relocal.localizers.calibration import Calibration
 from relocal.localizers.ensemble import Ensemble
+from relocal.localizers.exported import Exported
 from relocal.localizers.feature_map import FeatureMap, MapConfig, build_map
 from relocal.localizers.held_out import calibrate
 from relocal.localizers.hybrid import Hybrid
@@ -17,6 +18,7 @@ __all__ = [
     "Bayesian",
     "Calibration",
     "Ensemble",
+    "Exported",
     "FeatureMap",
     "Hybrid",
     "ImageIndex",

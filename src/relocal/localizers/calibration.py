@@ -106,14 +106,17 @@ def fit_calibration(errors: PoseErrors, sigmas: Float[np.ndarray, "n 2"]) -> Cal
         sigmas: The stated spread of position and rotation of each, ones where none is stated.
 
     Raises:
-        InputError: If fewer than five images have an answer.
+        InputError: If fewer than five images have an answer, or spreads are not positive.
     """
     answered = np.isfinite(errors.position)
     if answered.sum() < LEAST_IMAGES:
         raise InputError(
-            f"{int(answered.sum())} held-out images with an answer are too few to calibrate with."
+            f"{int(answered.sum())} held-out images with an answer are too few to calibrate with, "
+            f"{LEAST_IMAGES} are needed: hold out more, of more training images."
         )
     stated = sigmas[answered]
+    if not bool((stated > 0).all() and np.isfinite(stated).all()):
+        raise InputError("stated spreads of held-out images must be above 0 to be calibrated.")
     values = np.stack([errors.position, errors.rotation_deg], axis=1)[answered]
     factors = np.quantile(values / stated, _FITTED, axis=0) / REGIONS[_FITTED]
     most = factors * np.quantile(stated, _KEPT, axis=0)
@@ -173,11 +176,13 @@ def read_held_out(folder: Path) -> HeldOut | None:
         }
         motion = None if content["motion"] is None else Motion(**content["motion"])
         images = tuple(map(str, content["images"]))
+        if content["format"] != 1:
+            raise ValueError(f"format {content['format']}")
         if any(len(rows) != len(images) for rows in (truth, *answers.values())):
             raise ValueError("of different lengths")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, InputError) as error:
         raise InputError(
-            f"{file}: is not what calibrate writes ({error!r}); calibrate again."
+            f"{file}: is not what calibrate writes ({error!r}); remove it and calibrate again."
         ) from error
     return HeldOut(images, truth, answers, motion)
 
@@ -193,6 +198,6 @@ def _poses(rows: Sequence[Any]) -> Pose:
 
 def _answer(row: Sequence[Any]) -> Answer:
     *pose, sigma, sigma_deg = map(float, row)
-    if not (0 <= sigma < np.inf and 0 <= sigma_deg < np.inf):
+    if not (0 < sigma < np.inf and 0 < sigma_deg < np.inf):
         raise ValueError("not a spread")
     return _poses([pose])[0], sigma, sigma_deg

@@ -37,6 +37,12 @@ def check_calibrated(name: str, localizer: Localizer) -> None:
         )
 
 
+def can_doubt(localizer: Localizer) -> bool:
+    """Whether a localizer says of each photo how sure it is of that one."""
+    known = calibration_of(localizer)
+    return known is not None and known.tells_apart
+
+
 def check_doubts(name: str, localizer: Localizer) -> None:
     """Refuses a localizer that cannot say of which photo it is unsure.
 
@@ -44,8 +50,7 @@ def check_doubts(name: str, localizer: Localizer) -> None:
         InputError: If it has no calibration, or states one spread for all photos.
     """
     check_calibrated(name, localizer)
-    known = calibration_of(localizer)
-    if known is not None and not known.tells_apart:
+    if not can_doubt(localizer):
         raise InputError(
             f"--reject: {name} states the same spread for every photo. Take bayesian, an ensemble, "
             "a map, or a run with --loss nll."

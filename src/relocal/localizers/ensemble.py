@@ -4,6 +4,7 @@ Lakshminarayanan, Pritzel & Blundell, Simple and Scalable Predictive Uncertainty
 Deep Ensembles (2017).
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from relocal.localizers.regressor import Regressor
 from relocal.localizers.spread import middle_and_spread
 from relocal.pose import Pose
 from relocal.training import Run
+from relocal.training.run import WEIGHTS
 from relocal.types import Estimate
 
 
@@ -36,6 +38,11 @@ class Ensemble:
         if len(self.members) < 2:
             raise InputError("--localizer ensemble: needs two runs or more.")
         self.run = self.members[0].run
+        if len({_digest(member.run.folder / WEIGHTS) for member in self.members}) < len(runs):
+            raise InputError(
+                "--localizer ensemble: two of its runs have the same weights; train them with "
+                "other seeds (--seed)."
+            )
         for member in self.members[1:]:
             other = member.run
             same = (other.scene, other.unit, other.training_images, dict(other.anchors)) == (
@@ -77,6 +84,11 @@ class Ensemble:
             warnings=() if warning is None else (warning,),
         )
         return estimate if self.calibration is None else self.calibration.of(estimate)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _calibration(members: Sequence[Regressor]) -> Calibration | None:

@@ -23,7 +23,7 @@ from relocal.features import Keypoints, extractor, grey, restored, signed_steps
 from relocal.images import Source, decode, fit_camera, resize, upright_size
 from relocal.localizers.calibration import Calibration
 from relocal.pose import Pose
-from relocal.scene import Scene
+from relocal.scene import Scene, load_scene
 from relocal.sfm.database import numbered
 from relocal.sfm.pairs import TriangulateConfig, pose_pairs
 from relocal.sfm.tracks import Tracks, match_known_poses, tracks_from_poses
@@ -31,6 +31,7 @@ from relocal.sfm.tracks import Tracks, match_known_poses, tracks_from_poses
 Progress = Callable[[int, int, str], None]
 
 POINTS_A_WORD = 64
+LEAST_POINTS = 12  # fewer never give an answer
 _TRAINED_ON = 100_000  # descriptors that the visual words are made of, at most
 _ROUNDS = 10
 _EPIPOLAR_PX = 3.0
@@ -121,6 +122,11 @@ class FeatureMap:
 
     def described(self, keypoints: Keypoints) -> "Described":
         """A photo's features in the words of the map."""
+        if keypoints.descriptors.shape[1] != len(self.basis):
+            raise InputError(
+                f"the map's descriptors are not {self.config.features} features'; its files do not "
+                "belong together."
+            )
         values = restored(keypoints.descriptors) @ self.basis
         return Described(keypoints.xy, normalize(values, dim=1))
 
@@ -207,14 +213,14 @@ def seen_camera(camera: Camera, config: MapConfig, photo_camera: Camera) -> Came
 
 
 def build_map(
-    scene: Scene,
+    scene: Scene | Path | str,
     config: MapConfig | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> FeatureMap:
     """Makes a map of a scene's training images, with their poses as they are.
 
     Args:
-        scene: A scene with a ``train`` split.
+        scene: A scene with a ``train`` split, or its folder.
         config: Every option.
         progress: Called with steps done, steps in all, and what is being done.
 
@@ -222,6 +228,7 @@ def build_map(
         InputError: If there are too few training images, or nothing matches.
     """
     config = config or MapConfig()
+    scene = scene if isinstance(scene, Scene) else load_scene(scene)
     train = scene.indices("train")
     if len(train) < 3:
         raise InputError(f"{scene.name}: a map needs 3 training images or more.")
@@ -235,10 +242,10 @@ def build_map(
     )
     progress(0, 1, "triangulating")
     tracks = tracks_from_poses(part, keypoints, matches, config.error_px, work)
-    if not len(tracks.xyz):
+    if len(tracks.xyz) < LEAST_POINTS:
         raise InputError(
-            f"{scene.name}: no map point could be triangulated; are its poses and cameras right, "
-            "and do its photos show texture?"
+            f"{scene.name}: only {len(tracks.xyz)} map points could be triangulated, too few to "
+            "find a photo in; are its poses and cameras right, and do its photos show texture?"
         )
     return _sorted_by_word(scene, train, config, tracks, keypoints, colours)
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from relocal.errors import InputError
 from relocal.localizers.bayesian import Bayesian
@@ -62,7 +64,7 @@ def calibrate(
         raise InputError(f"{folder}: was not made of the training images of {scene.name!r}.")
     if source.unit != scene.unit or not scene.has_anchors(source.anchors):
         raise InputError(f"{folder}: was made of other poses of {scene.name!r}.")
-    held = [i for i in every.tolist() if scene.images[i] not in source.training_images]
+    held = _held_out(scene, every, source.training_images)
     with tempfile.TemporaryDirectory() as temporary:
         if not held:
             kept, rest = split_validation(scene, every, validate=True)
@@ -85,10 +87,21 @@ def calibrate(
     return found
 
 
+def _held_out(scene: Scene, every: Int[Tensor, " n"], learned: Sequence[str]) -> list[int]:
+    """The images that were not learned from, without the gap between them and those that were."""
+    known = set(learned)
+    held = {i for i in every.tolist() if scene.images[i] not in known}
+    if not held:
+        return []
+    blocks = set(split_validation(scene, every, validate=True)[1].tolist())
+    # Neighbours of training images would make the answers look better than they are.
+    return sorted(held & blocks if blocks <= held else held)
+
+
 def _motion(scene: Scene, rows: Sequence[int]) -> Motion | None:
     recordings = [scene.sequence(i) for i in rows]
     try:
-        return fit_motion(scene.poses[torch.tensor(rows)], recordings)
+        return fit_motion(scene.poses[torch.tensor(rows)], recordings, list(map(float, rows)))
     except InputError:  # photos, no recordings
         return None
 

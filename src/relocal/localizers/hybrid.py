@@ -5,17 +5,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images import Source, camera_of_photo
+from relocal.localizers.exported import Exported, open_regressor
 from relocal.localizers.feature_map import FeatureMap, extract
 from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import match_about, search
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.structure import RATIO, estimate, pose_of
+from relocal.pose import rotation_angle
 from relocal.training import Run
 from relocal.types import Estimate
 
+SURE_INLIERS = 50  # with fewer, a wrong guess may have found what looks alike elsewhere
+_SINGLE = 1e-5  # of a length, and of a radian: what single precision keeps, and more
 REACH = 0.2  # of the photo's width: how far from where the regressor puts it a point is looked for
 
 
@@ -23,12 +29,12 @@ class Hybrid:
     """Localizes photos with a regressor and a map of the same place.
 
     Points that the regressor's pose puts into view are looked for near where it puts them, which
-    saves the search in the whole map. Where too few are found the whole map is searched
-    (``structure``), and where that fails the regressor's own pose is the answer (its ``method``
-    says so).
+    saves the search in the whole map. Where few are found the whole map is searched, too, and the
+    pose with more inliers is the answer (``structure`` if it is that search's). Where both fail the
+    regressor's own pose is (its ``method`` says so).
 
     Args:
-        run: The run, or its folder.
+        run: The run, what regresses its poses, or its folder or that of its exported network.
         map: The map, or its folder.
 
     Raises:
@@ -37,16 +43,23 @@ class Hybrid:
 
     method = "hybrid"
 
-    def __init__(self, run: Run | Path | str, map: FeatureMap | Path | str) -> None:
-        self.regressor = Regressor(run)
+    def __init__(
+        self, run: Regressor | Exported | Run | Path | str, map: FeatureMap | Path | str
+    ) -> None:
+        self.regressor = run if isinstance(run, Regressor | Exported) else open_regressor(run)
         self.run = self.regressor.run
         self.map = map if isinstance(map, FeatureMap) else load_map(map)
         self.calibration = self.map.calibration
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = _one_core()
         if (self.run.scene, self.run.unit) != (self.map.scene, self.map.unit):
             raise InputError(
                 f"{self.run.folder}: a run of the scene {self.run.scene!r} ({self.run.unit}) does "
                 f"not go with a map of {self.map.scene!r} ({self.map.unit})."
+            )
+        if not _same_poses(self.run, self.map):
+            raise InputError(
+                f"{self.run.folder}: the run and the map were made of other poses of "
+                f"{self.map.scene!r}; two ground truths of one place are never mixed."
             )
         # A run that holds out validation blocks was made of fewer.
         one, other = set(self.run.training_images), set(self.map.training_images)
@@ -80,10 +93,35 @@ class Hybrid:
         seen = self.map.described(keypoints)
         about = match_about(self.map, seen, guess.pose, camera, REACH * camera.width, RATIO)
         method, found = self.method, pose_of(self.map, seen, about, camera)
-        if found is None:
-            matches = search(self.map, seen, RATIO)
-            method, found = "structure", pose_of(self.map, seen, matches, camera)
+        if found is None or len(found[1]) < SURE_INLIERS:
+            whole = pose_of(self.map, seen, search(self.map, seen, RATIO), camera)
+            if whole is not None and (found is None or len(whole[1]) > len(found[1])):
+                method, found = "structure", whole
         if found is None:
             spent = 1000 * (time.perf_counter() - start)
-            return replace(guess, time_ms=spent, warnings=tuple(warnings))
+            nothing = "too little of it was found in the map: this is the network's answer alone."
+            return replace(guess, time_ms=spent, warnings=(*warnings, nothing))
         return estimate(self.map, seen, found, camera, method, start, warnings)
+
+
+def _same_poses(run: Run, map: FeatureMap) -> bool:
+    """Whether the images whose poses a run knows have them in the map, too, to single precision."""
+    index = {name: i for i, name in enumerate(map.training_images)}
+    shared = [name for name in run.anchors if name in index]
+    mine = map.poses[torch.tensor([index[name] for name in shared], dtype=torch.long)].to(
+        torch.float64
+    )
+    theirs = torch.tensor([list(run.anchors[name]) for name in shared]).reshape(-1, 7).double()
+    moved = (mine.position - theirs[:, :3]).norm(dim=-1)
+    turned = rotation_angle(mine.quaternion, theirs[:, 3:])
+    near = moved <= _SINGLE * (1 + mine.position.norm(dim=-1))
+    return bool((near & (turned <= _SINGLE)).all())
+
+
+def _one_core() -> ThreadPoolExecutor:
+    """A thread in which torch uses one core, and leaves the others to the search for features."""
+    pool, usual = ThreadPoolExecutor(1), torch.get_num_threads()
+    pool.submit(torch.get_num_threads).result()  # a thread that never asked is set at its first use
+    pool.submit(torch.set_num_threads, 1).result()
+    torch.set_num_threads(usual)  # that was said for all threads to come
+    return pool

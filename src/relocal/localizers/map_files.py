@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from relocal.scene.files import new_folder, read_json, write_json
 from relocal.scene.scene import UNITS
 from relocal.training.run import environment, read_tensors, write_tensors
 
+_NOT_UNIT = 1e-3
 JSON, TENSORS = "map.json", "map.safetensors"
 # By name, the type and the number of axes that a file must have.
 _ARRAYS: dict[str, tuple[torch.dtype, int]] = {
@@ -72,14 +74,16 @@ def load_map(folder: Path | str) -> FeatureMap:
     try:
         if about["unit"] not in UNITS:
             raise unknown("unit", str(about["unit"]), UNITS)
+        if about["format"] != 1:
+            raise InputError(f"its format is {about['format']!r}, this version reads 1.")
         poses = arrays.pop("poses")
         map = FeatureMap(
-            config=MapConfig(**about["map"]),
+            config=_config(about["map"]),
             scene=about["scene"],
             unit=about["unit"],
             photo_camera=Camera.from_json(about["photo_camera"]).checked("photo_camera"),
             training_images=tuple(about["training_images"]),
-            anchors={str(k): [float(v) for v in p] for k, p in about["anchors"].items()},
+            anchors=_anchors(about["anchors"]),
             poses=Pose(poses[:, :3], poses[:, 3:]),
             calibration=None if held is None else held.calibration("structure"),
             **{name: arrays[name] for name in _ARRAYS},
@@ -87,9 +91,29 @@ def load_map(folder: Path | str) -> FeatureMap:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, InputError) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
         raise InputError(f"{folder / JSON}: is not what a map has ({reason}).") from error
-    if fault := _fault(map, arrays):
+    if fault := _fault(map, {**arrays, "poses": poses}):
         raise InputError(f"{folder / TENSORS}: does not fit its {JSON}: {fault}.")
     return map
+
+
+def _config(options: Mapping[str, Any]) -> MapConfig:
+    """The options, all of them and of their types."""
+    wanted = asdict(MapConfig())
+    if options.keys() != wanted.keys():
+        raise InputError(f"its options are {', '.join(options)}.")
+    for name, usual in wanted.items():
+        if type(options[name]) is not type(usual) and not (
+            isinstance(usual, float) and type(options[name]) is int
+        ):
+            raise InputError(f"{name} is {options[name]!r}.")
+    return MapConfig(**options)
+
+
+def _anchors(rows: Mapping[str, Any]) -> dict[str, list[float]]:
+    found = {str(name): [float(value) for value in pose] for name, pose in rows.items()}
+    if not found or not all(len(p) == 7 and np.isfinite(p).all() for p in found.values()):
+        raise InputError("its anchors are not poses.")
+    return found
 
 
 def _fault(map: FeatureMap, arrays: Mapping[str, Tensor]) -> str:
@@ -97,12 +121,16 @@ def _fault(map: FeatureMap, arrays: Mapping[str, Tensor]) -> str:
     for name, (kind, axes) in _ARRAYS.items():
         if arrays[name].dtype != kind or arrays[name].dim() != axes:
             return f"{name} is {arrays[name].dtype} with {arrays[name].dim()} axes"
-    points, images = len(map.xyz), len(map.training_images)
+    poses, points, images = arrays["poses"], len(map.xyz), len(map.training_images)
+    if poses.dtype != torch.float32 or tuple(poses.shape) != (images, 7):
+        return f"poses are {poses.dtype} of shape {tuple(poses.shape)}, not float32 ({images}, 7)"
+    if not bool(((poses[:, 3:].norm(dim=1) - 1).abs() < _NOT_UNIT).all()):
+        return "quaternions of its poses are not unit"
     lengths: dict[str, tuple[Any, Any]] = {
         "points": (len(map.descriptors), points),
         "colours": (tuple(map.rgb.shape), (points, 3)),
         "positions": (tuple(map.xyz.shape), (points, 3)),
-        "poses": (map.poses.shape, (images,)),
+        "dimensions": (map.descriptors.shape[1], min(map.config.dimensions, map.basis.shape[0])),
         "tracks": (len(map.track), points),
         "words": (int(map.word_size.sum()), points),
         "word sizes": (len(map.word_size), len(map.words)),
@@ -113,6 +141,9 @@ def _fault(map: FeatureMap, arrays: Mapping[str, Tensor]) -> str:
     for name, (found, wanted) in lengths.items():
         if found != wanted:
             return f"{name}: {found} instead of {wanted}"
+    if min(int(map.word_size.min()), int(map.track.min())) < 0:
+        return "it counts less than nothing"
     if points and not 0 <= int(map.seen_by.min()) <= int(map.seen_by.max()) < images:
         return "it names images that do not exist"
-    return "" if bool(torch.isfinite(map.xyz).all()) else "positions are not finite"
+    finite = all(bool(torch.isfinite(arrays[name]).all()) for name in ("xyz", "basis", "poses"))
+    return "" if finite else "numbers are not finite"

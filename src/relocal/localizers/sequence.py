@@ -63,6 +63,22 @@ class Measured:
     sigma_deg: float
     """Standard deviation per axis of the rotation vector, in degrees."""
 
+    def __post_init__(self) -> None:
+        if not (0 < self.sigma < np.inf and 0 < self.sigma_deg < np.inf):
+            raise InputError(
+                f"an estimate with spreads {self.sigma:g} and {self.sigma_deg:g} cannot be "
+                "filtered; they must be above 0."
+            )
+
+
+def measured(pose: Pose | None, sigma: float | None, sigma_deg: float | None) -> Measured | None:
+    """An estimate for the filter, None where there is none or nobody knows how sure it is."""
+    if pose is None or sigma is None or sigma_deg is None:
+        return None
+    if not (0 < sigma < np.inf and 0 < sigma_deg < np.inf):
+        return None
+    return Measured(pose, sigma, sigma_deg)
+
 
 @dataclass(frozen=True)
 class Filtered:
@@ -91,18 +107,24 @@ class _State:
     """Estimates in a row that did not fit."""
 
 
-def fit_motion(poses: Pose, recordings: Sequence[str]) -> Motion:
+def fit_motion(
+    poses: Pose, recordings: Sequence[str], frames: Sequence[float] | None = None
+) -> Motion:
     """How the camera moved in recordings whose poses are known, from their second differences.
 
     Args:
         poses: Poses of frames in the order of recording, (n,).
         recordings: The recording of each; differences are taken within one.
+        frames: When each was taken, in frames; by default one after another. Differences are of
+            three that are equally far apart.
 
     Raises:
         InputError: If no recording has three frames.
     """
     names = np.array(recordings)
-    rows = np.flatnonzero((names[2:] == names[1:-1]) & (names[1:-1] == names[:-2]))
+    gaps = np.diff(np.arange(len(names)) if frames is None else np.asarray(frames, float))
+    same = (names[2:] == names[1:-1]) & (names[1:-1] == names[:-2])
+    rows = np.flatnonzero(same & (gaps[1:] == gaps[:-1]) & (gaps[1:] > 0))
     if not len(rows):
         raise InputError("a motion is fitted to three frames of one recording or more.")
     index = torch.from_numpy(rows)
@@ -110,7 +132,9 @@ def fit_motion(poses: Pose, recordings: Sequence[str]) -> Motion:
     bend = x[index + 2] - 2 * x[index + 1] + x[index]
     step = 2 * quaternion_log(quaternion_multiply(quaternion_conjugate(q[:-1]), q[1:]))
     twist = torch.rad2deg(step[index + 1] - step[index])
-    return Motion(acceleration=_spread(bend), turn_acceleration_deg=_spread(twist))
+    # The variance of a second difference grows with the third power of the time between frames.
+    apart = torch.from_numpy(gaps[rows, None] ** 1.5)
+    return Motion(acceleration=_spread(bend / apart), turn_acceleration_deg=_spread(twist / apart))
 
 
 def _spread(values: Float[Tensor, "n 3"]) -> float:
@@ -120,7 +144,7 @@ def _spread(values: Float[Tensor, "n 3"]) -> float:
 
 
 def filter_poses(
-    measured: Sequence[Measured | None], motion: Motion, frames: Sequence[float] | None = None
+    estimates: Sequence[Measured | None], motion: Motion, frames: Sequence[float] | None = None
 ) -> list[Filtered | None]:
     """Filters the estimates of the frames of a recording, each with those before it.
 
@@ -128,7 +152,7 @@ def filter_poses(
     row the filter begins anew with the next one.
 
     Args:
-        measured: An estimate a frame, None where there is none.
+        estimates: An estimate a frame, None where there is none.
         motion: How the camera moves.
         frames: When each was taken, in frames, ascending; by default one after another.
 
@@ -138,11 +162,11 @@ def filter_poses(
     Raises:
         InputError: If the times do not ascend.
     """
-    times = range(len(measured)) if frames is None else frames
-    if len(times) != len(measured):
+    times = range(len(estimates)) if frames is None else frames
+    if len(times) != len(estimates):
         raise InputError("frames: one time an estimate is needed.")
     filter = PoseFilter(motion)
-    return [filter.step(one, float(time)) for one, time in zip(measured, times, strict=True)]
+    return [filter.step(one, float(time)) for one, time in zip(estimates, times, strict=True)]
 
 
 class PoseFilter:

@@ -24,6 +24,7 @@ RANSAC_PX, NEAR_PX = 8.0, 6.0
 looked at."""
 LEAST_INLIERS = 12
 _ENOUGH_TO_DOUBT, _DOUBT_BY, _OFF_FOCAL = 50, 200, 0.03
+_OTHER_LENS = 1.4  # ratio of focal lengths
 
 
 class Structure:
@@ -89,7 +90,7 @@ def estimate(
         warnings: What the user should know.
     """
     pose, matches = found
-    doubt = _doubt(map, seen, pose, matches, camera)
+    doubt = _unusual(map.photo_camera, camera) or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
@@ -129,6 +130,20 @@ def _arrays(
     """Points in the world and where the photo sees them."""
     points, pixels = map.xyz[matches[:, 1]], seen.xy[matches[:, 0]]
     return points.double().numpy(), pixels.double().numpy()
+
+
+def _unusual(known: Camera, camera: Camera) -> str | None:
+    """A lens so far from those of the map that its photo is looked at too small to doubt it."""
+    longer, other = (
+        float(one.focal.mean()) / max(one.width, one.height) for one in (camera, known)
+    )
+    ratio = longer / other
+    if 1 / _OTHER_LENS < ratio < _OTHER_LENS:
+        return None
+    return (
+        f"its camera has {ratio:.1f} times the focal length of those that the map was made with; "
+        "if that is wrong the pose is, too (--camera)."
+    )
 
 
 def _doubt(

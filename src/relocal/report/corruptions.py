@@ -16,6 +16,7 @@ from relocal.report.figures import (
     colours,
     drawing,
     errors_of,
+    far_apart,
     unit_of,
 )
 from relocal.report.panels import STYLE, inline_svg
@@ -146,6 +147,7 @@ def _plot(figure: Any, report: Report, quantity: Quantity) -> None:
     finite = [value for value in [*every, *lines.values()] if np.isfinite(value)]
     # A localizer that is lost may be far beyond the mean pose, where it no longer matters.
     top = min(max(finite), max(2 * lines[MEAN], 1e-6))
+    logs, least = far_apart(finite), min((v for v in finite if v > 0), default=1e-6)
     for axes, kind in zip(panels.flat, kinds, strict=False):
         for baseline, value in lines.items():
             axes.axhline(value, color=BASELINE, ls=BASELINE_STYLES[baseline], lw=1, label=baseline)
@@ -153,17 +155,22 @@ def _plot(figure: Any, report: Report, quantity: Quantity) -> None:
             label = f" {name}" if name.startswith("_") else name
             values = np.array(medians(report, name, kind, quantity))
             axes.plot(range(SEVERITIES + 1), values, color=colour, marker=".", label=label)
+            axes.tick_params(labelbottom=True)
             for marker, beyond in (
                 ("^", np.isfinite(values) & (values > top)),
                 ("x", values == np.inf),
             ):
-                edge = np.full(int(beyond.sum()), 1.02 * top)
+                edge = np.full(int(beyond.sum()), (1.15 if logs else 1.02) * top)
                 axes.scatter(
                     np.flatnonzero(beyond), edge, color=colour, marker=marker, clip_on=False
                 )
         axes.set_title(kind, fontsize=9)
         axes.set_xticks(range(SEVERITIES + 1))
-        axes.set_ylim(0, 1.05 * top)
+        if logs:
+            axes.set_yscale("log")
+            axes.set_ylim(0.8 * least, 1.2 * top)
+        else:
+            axes.set_ylim(0, 1.05 * top)
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
     for axes in list(panels.flat)[len(kinds) :]:

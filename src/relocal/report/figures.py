@@ -1,6 +1,6 @@
 """Figures: where the answers lie, and how their errors are spread (matplotlib)."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 
 from relocal.evaluation import BASELINES, MEAN, ORACLE, RETRIEVAL, Report
-from relocal.metrics import Errors, cumulative_curve
+from relocal.evaluation.sequences import FILTERED
+from relocal.metrics import Errors, cumulative_curve, median
 from relocal.pose import Pose
 
 Quantity = Literal["position", "rotation"]
@@ -22,12 +23,30 @@ _SEEN_AXIS = 0.3  # of its length: shorter axes would only be a blot
 TOP_VIEW, CURVES = "top_view.png", "curves.png"
 # Baselines are grey, so that the eye goes to what was measured.
 BASELINE_STYLES = {MEAN: "dotted", ORACLE: "solid", RETRIEVAL: "dashed"}
-COLOURS = (PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f")
+COLOURS = (
+    *(PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f"),
+    *("#17a5c4", "#8fae1b", "#b3261e", "#1f2f6b", "#b18ae0"),
+)
+_FAR_APART = 20.0  # ratio of errors from which only logarithms show both
 
 
 def colours(report: Report) -> dict[str, str]:
-    """Each localizer's colour."""
-    return dict(zip(report.localizers(), cycle(COLOURS), strict=False))
+    """Each localizer's colour; filtered it has the same."""
+    own = [name for name in report.localizers() if not name.endswith(FILTERED)]
+    found = dict(zip(own, cycle(COLOURS), strict=False))
+    return {name: found[name.removesuffix(FILTERED)] for name in report.localizers()}
+
+
+def look_of(report: Report, name: str) -> dict[str, Any]:
+    """How a localizer's line is drawn: dashed where its answers were filtered."""
+    dashed = "dashed" if name.endswith(FILTERED) else "solid"
+    return {"color": colours(report)[name], "ls": dashed, "lw": 2}
+
+
+def far_apart(values: Iterable[float]) -> bool:
+    """Whether errors differ so much that only logarithms show them all."""
+    seen = [value for value in values if np.isfinite(value) and value > 0]
+    return bool(seen) and max(seen) > _FAR_APART * min(seen)
 
 
 def errors_of(report: Report, method: str, quantity: Quantity) -> Errors:
@@ -125,21 +144,21 @@ def draw_curves(report: Report, path: Path) -> None:
     from matplotlib.figure import Figure
 
     with drawing():
-        figure = Figure(figsize=(9, 4), layout="constrained")
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         plot_curves(left, report, "position")
         plot_curves(right, report, "rotation")
         left.set_ylabel("share of images")
-        right.legend(loc="lower right", frameon=True, fontsize=9)
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
         figure.savefig(path, dpi=150)
 
 
 def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
     """Plots the cumulative curves of one error, of all methods, on matplotlib's axes."""
-    colour_of = colours(report)
     for name in report.methods:
         style = BASELINE_STYLES.get(name)
-        look = {"color": BASELINE, "ls": style} if style else {"color": colour_of[name], "lw": 2}
+        look = {"color": BASELINE, "ls": style} if style else look_of(report, name)
         # A label that starts with an underscore would be left out of the legend.
         label = f" {name}" if name.startswith("_") else name
         axes.step(*_curve(errors_of(report, name, quantity)), where="post", label=label, **look)
@@ -148,7 +167,13 @@ def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
     names = [name for name in report.methods if name == ORACLE or name not in BASELINES]
     shown = [errors_of(report, name, quantity) for name in names]
     tails = [np.quantile(e[np.isfinite(e)], 0.9) for e in shown if np.isfinite(e).any()]
-    axes.set_xlim(0, 1.1 * max(*tails, 1e-6))
+    far = 1.1 * max(*tails, 1e-6)
+    if far_apart(median(e) for e in shown):
+        least = min(np.quantile(e[e > 0], 0.05) for e in shown if np.isfinite(e[e > 0]).any())
+        axes.set_xscale("log")
+        axes.set_xlim(min(least, far / 2), far)
+    else:
+        axes.set_xlim(0, far)
     axes.set_ylim(0, 1)
     axes.set_xlabel(f"{quantity} error, {unit_of(report, quantity)}")
     axes.grid(color=GRID, lw=0.6)
@@ -168,8 +193,8 @@ def _title(report: Report, method: str | None) -> str:
         return f"{report.scene}, from above"
     numbers = report.summary()[method]
     return (
-        f"{report.scene}, from above: median {numbers['median_position']:.3f} {report.unit}, "
-        f"{numbers['median_rotation_deg']:.2f}°"
+        f"{report.scene}, from above: {method}, median {numbers['median_position']:.3f} "
+        f"{report.unit}, {numbers['median_rotation_deg']:.2f}°"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from relocal.evaluation import ORACLE, Report
+from relocal.evaluation import ORACLE, MethodResult, Report
 from relocal.report.corruptions import (
     ABOUT,
     CORRUPTED,
@@ -72,9 +72,18 @@ def _row(report: Report, index: int) -> dict[str, Any]:
             "position_error": float(result.errors.position[index]),
             "rotation_error_deg": float(result.errors.rotation_deg[index]),
             "pose": None if pose is None else pose_to_json(pose),
+            **_sureness(result, index),
         }
     truth = pose_to_json(report.truth[index])
     return {"image": report.images[index], "truth": truth, "answers": answers}
+
+
+def _sureness(result: MethodResult, index: int) -> dict[str, float]:
+    """How sure a localizer said it was of one answer, and its doubt: above 1 is too unsure."""
+    if result.sigmas is None or result.doubts is None:
+        return {}
+    position, rotation = result.sigmas[index].tolist()
+    return {"sigma_m": position, "sigma_deg": rotation, "doubt": float(result.doubts[index])}
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from relocal.evaluation import Report
 from relocal.evaluation.uncertainty import Coverage, reliability, risk_coverage
-from relocal.report.figures import GRID, Quantity, colours, errors_of, unit_of
+from relocal.report.figures import GRID, Quantity, errors_of, far_apart, look_of, unit_of
 from relocal.report.panels import panel
 
 Curve = tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]
@@ -26,7 +26,8 @@ CURVES_ABOUT = (
     "which of its answers are good."
 )
 REJECTED_ABOUT = (
-    "Photos that would be refused (`--reject`): of other places, and by mistake of this one. "
+    "Photos that would be refused (`--reject`): of other places, and of this one (some of them "
+    "rightly, for their answers are bad). "
     "*AUROC*: how often a photo of another place leaves more doubt than one of this place; 0.5 is "
     "no better than a coin. A localizer that is not calibrated refuses what it has no answer for."
 )
@@ -34,7 +35,7 @@ REJECTED_ABOUT = (
 
 def rejection_rows(report: Report) -> list[list[str]]:
     """What localizers would refuse as text: the names of the columns, then a row a localizer."""
-    rows = [["method", "photos of other places", "refused", "refused by mistake", "AUROC"]]
+    rows = [["method", "photos of other places", "refused", "refused of this one", "AUROC"]]
     for name, one in report.rejections.items():
         shares = f"{100 * one.rejected:.1f} %", f"{100 * one.falsely:.1f} %"
         rows.append([name, str(one.photos), *shares, f"{one.auroc:.3f}"])
@@ -81,7 +82,7 @@ def reliability_panel(report: Report, quantity: Quantity) -> str:
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=GRID, lw=1)
         for name, (said, found) in curves.items():
-            axes.plot(said, found, color=colours(report)[name], lw=2)
+            axes.plot(said, found, **look_of(report, name))
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
         axes.set_xlabel("share that is said to lie in the region")
@@ -96,9 +97,12 @@ def risk_panel(report: Report, quantity: Quantity) -> str:
 
     def draw(axes: Any) -> None:
         for name, (kept, medians) in curves.items():
-            axes.plot(kept, medians, color=colours(report)[name], lw=2)
+            axes.plot(kept, medians, **look_of(report, name))
         axes.set_xlim(0, 1)
-        axes.set_ylim(bottom=0)
+        if far_apart(float(medians[-1]) for _, medians in curves.values()):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         axes.set_xlabel("share of photos, the surest first")
         axes.set_ylabel(f"median {quantity} error, {unit_of(report, quantity)}")
 

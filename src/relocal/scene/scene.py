@@ -202,7 +202,7 @@ class Scene:
     def has_anchors(self, anchors: Mapping[str, Sequence[float]]) -> bool:
         """Whether these images are here with the same poses, to a millionth."""
         index = {name: i for i, name in enumerate(self.images)}
-        if not anchors.keys() <= index.keys():
+        if not anchors or not anchors.keys() <= index.keys():
             return False
         mine = self.poses[torch.tensor([index[name] for name in anchors])]
         theirs = torch.tensor(list(anchors.values()), dtype=torch.float64)

@@ -88,9 +88,10 @@ def pose_sigmas(
 ) -> tuple[float, float] | None:
     """How sure a refined pose is, from how its residuals scatter and what moving it would do.
 
-    The covariance is A⁻¹ B A⁻¹ with A = Σ w JᵀJ and B = Σ w² Jᵀr rᵀJ over points (Huber 1967): J is
-    how a point's pixel changes with position and rotation vector, r its residual and w Cauchy's
-    weight (scale 1 pixel). It knows nothing of errors that points share: a lower bound.
+    The covariance is A⁻¹ B A⁻¹ with A = Σ w² JᵀJ and B = Σ w² Jᵀr rᵀJ over points (Huber 1967): J
+    is how a point's pixel changes with position and rotation vector, r its residual and w Cauchy's
+    weight (scale 1 pixel), whose influence w r has the mean slope w² over all directions of r. It
+    knows nothing of errors that points share: a lower bound.
 
     Args:
         pose: The pose, ``world_from_cam``, batch shape ().
@@ -110,7 +111,7 @@ def pose_sigmas(
     jacobian = ((forth - back) / (2 * steps[:, None, None])).permute(1, 2, 0)  # (n, 2, 6)
     residual = camera.project(local)[0] - seen
     weight = 1 / (1 + residual.square().sum(-1))
-    information = torch.einsum("nij,n,nik->jk", jacobian, weight, jacobian)
+    information = torch.einsum("nij,n,nik->jk", jacobian, weight.square(), jacobian)
     sizes = torch.linalg.eigvalsh(information * steps * steps[:, None])  # without their units
     free = 2 * len(world) - 6
     if free <= 0 or not bool(sizes[0] > _SINGULAR * sizes[-1]):

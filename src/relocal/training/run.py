@@ -62,6 +62,11 @@ class Run:
     anchors: Mapping[str, Sequence[float]]
     """Poses of some of them, as ``Scene.anchors`` gives: another ground truth has others."""
 
+    @property
+    def seen_camera(self) -> Camera:
+        """The camera of the scene's photos, scaled to the size of the training camera."""
+        return self.photo_camera.resized(self.camera.width, self.camera.height)
+
     def model(self) -> PoseNet:
         """The trained network, in evaluation mode.
 

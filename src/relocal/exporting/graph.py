@@ -1,0 +1,119 @@
+"""The graph that is exported: photos of any size in, positions and unit quaternions out."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from relocal.backbones import Stage
+from relocal.images import same_view, sampling_grid
+from relocal.models import PoseNet
+from relocal.pose import ROTATIONS
+from relocal.training import Run
+from relocal.training.prediction import seen_features
+
+_SQUARINGS = 20
+
+
+class PhotoToPose(nn.Module):
+    """A trained network with all that happens to a photo before, and to its answer after.
+
+    The resize is two matrix products, so that every runtime gives the same: not all know the
+    antialiased one, or round as torch does.
+
+    Args:
+        run: The run.
+        model: Its network, in evaluation mode.
+    """
+
+    grid: Tensor | None
+
+    def __init__(self, run: Run, model: PoseNet) -> None:
+        super().__init__()
+        self.model = model
+        self.camera, self.window = run.camera, run.window
+        self.cached: Stage = run.config.cached
+        self.seen = run.seen_camera
+        warped = not same_view(self.seen, run.camera)
+        grid = sampling_grid(self.seen, run.camera)[0] if warped else None
+        self.register_buffer("grid", grid)
+
+    def forward(
+        self, image: UInt8[Tensor, "B H W 3"]
+    ) -> tuple[Float[Tensor, "B 3"], Float[Tensor, "B 4"], Float[Tensor, "B 2"]]:
+        """Answers photos that the scene's camera took, or one with its field of view.
+
+        Returns:
+            Positions in the scene's unit, unit quaternions w x y z (``world_from_cam``), and the
+            spreads of position and rotation vector (radians); ones where the network states none.
+        """
+        view = antialiased(image.permute(0, 3, 1, 2).float(), self.seen.height, self.seen.width)
+        if self.grid is not None:
+            grid = self.grid.expand(len(view), -1, -1, -1)
+            warped = F.grid_sample(view, grid, padding_mode="border", align_corners=False)
+            view = _whole(warped)
+        view = view.to(torch.uint8)
+        features = seen_features(self.model, view, self.camera, self.window, self.cached)
+        said = self.model.answer(features)
+        if said.rotation_name == "9d":
+            quaternion = nearest_quaternion(said.rotation.unflatten(-1, (3, 3)))
+        else:
+            quaternion = ROTATIONS[said.rotation_name].decode(said.rotation)
+        spread = torch.ones_like(said.position[:, :2])
+        if said.log_var is not None:
+            spread = (said.log_var / 2).exp()
+        return said.position, quaternion, spread
+
+
+def antialiased(
+    images: Float[Tensor, "B 3 H W"], height: int, width: int
+) -> Float[Tensor, "B 3 h w"]:
+    """What ``relocal.images.resize`` makes of images: rows first, each pass in whole numbers."""
+    rows = _whole(images @ _triangles(images.shape[3], width).T)
+    return _whole(_triangles(images.shape[2], height) @ rows)
+
+
+def _whole(values: Tensor) -> Tensor:
+    return (values + 0.5).floor()  # round() would take halves to the even number
+
+
+def _triangles(size: Any, smaller: int) -> Float[Tensor, "n m"]:
+    """How much each of ``size`` pixels counts in each of fewer, or more: Pillow's filter.
+
+    The size is an int, or what stands for one while torch traces.
+    """
+    scale = size / smaller
+    support: Any = torch.sym_max(scale, 1.0)
+    centre = (torch.arange(smaller) + 0.5) * scale
+    away = (torch.arange(size) + 0.5 - centre[:, None]).abs()
+    weight = (1 - away / support).clamp(min=0)
+    return weight / weight.sum(1, keepdim=True)
+
+
+def nearest_quaternion(matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 4"]:
+    """Quaternions with w >= 0 of the rotations nearest to matrices, without an SVD.
+
+    It is the eigenvector of the largest eigenvalue of a symmetric 4 x 4 matrix (Horn 1987, "Closed-
+    form solution of absolute orientation using unit quaternions"), here by repeated squaring.
+    """
+    size = matrix.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
+    xx, xy, xz, yx, yy, yz, zx, zy, zz = (matrix / size).flatten(1).unbind(1)
+    rows = [
+        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, xx - yy - zz, yx + xy, xz + zx],
+        [xz - zx, yx + xy, yy - xx - zz, zy + yz],
+        [yx - xy, xz + zx, zy + yz, zz - xx - yy],
+    ]
+    power = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    # No eigenvalue is below -√3: a sum of singular values. Now none is negative.
+    power = power + 3**0.5 * torch.eye(4, dtype=matrix.dtype)
+    for _ in range(_SQUARINGS):
+        power = power @ power
+        power = power / power.flatten(1).norm(dim=1)[:, None, None]
+    # All columns are multiples of the eigenvector, the longest is the most exact.
+    best = power.diagonal(dim1=1, dim2=2).argmax(1)
+    quaternion = power.gather(2, best[:, None, None].expand(-1, 4, 1))[..., 0]
+    quaternion = F.normalize(quaternion, dim=1)
+    return torch.where(quaternion[:, :1] < 0, -quaternion, quaternion)

@@ -1,0 +1,272 @@
+"""Export: the graph equals the run, in every format, and its folder localizes by itself."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from relocal.camera import Camera
+from relocal.cli import main
+from relocal.errors import InputError
+from relocal.exporting import ExportConfig, export
+from relocal.exporting.formats import traced
+from relocal.exporting.graph import PhotoToPose, antialiased, nearest_quaternion
+from relocal.images import resize
+from relocal.localizers import Exported, Hybrid, Regressor, load_map, open_localizer
+from relocal.pose import ROTATIONS, nearest_rotation, position_error, rotation_error_deg
+from relocal.scene import Scene
+from relocal.scene.files import read_json
+from relocal.training import load_run
+
+pytest.importorskip("onnxscript", reason="export is an extra: pip install 'relocal[export]'")
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tiny_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "tiny"
+    found = export(tiny_run, tiny_scene, out)
+    assert found.split == "test"
+    assert found.photos == 8
+    return out
+
+
+def test_it_answers_as_the_run_does(exported: Path, tiny_run: Path, tiny_scene: Scene) -> None:
+    ours, theirs = Regressor(tiny_run), Exported(exported)
+    for i in tiny_scene.indices("test").tolist():
+        for camera in (None, tiny_scene.camera(i), longer(tiny_scene.camera(i))):
+            one = ours.localize(tiny_scene.path(i), camera)
+            other = theirs.localize(tiny_scene.path(i), camera)
+            assert position_error(one.pose, other.pose) < 1e-4
+            assert rotation_error_deg(one.pose, other.pose) < 1e-2
+            assert (one.unit, one.method, one.warnings) == (
+                other.unit,
+                other.method,
+                other.warnings,
+            )
+
+
+def longer(camera: Camera) -> Camera:
+    """A lens of another focal length, which shows less."""
+    names = camera.params.new_tensor([1.3, 1.3, 1.0, 1.0])
+    return replace(camera, params=camera.params * names)
+
+
+@given(
+    st.lists(st.floats(-3, 3, width=32), min_size=9, max_size=9).filter(
+        lambda m: np.linalg.norm(m) > 0.1
+    )
+)
+def test_nearest_quaternion_is_that_of_the_svd(entries: list[float]) -> None:
+    matrix = torch.tensor(entries, dtype=torch.float64).reshape(1, 3, 3)
+    u, s, vt = torch.linalg.svd(matrix)
+    gap = s[0, 1] + s[0, 2] * torch.linalg.det(u @ vt)[0]
+    if gap < 0.01 * s[0, 0]:  # no rotation is much nearer than all others
+        return
+    ours = nearest_quaternion(matrix)
+    theirs = ROTATIONS["9d"].decode(matrix.flatten(1))
+    assert torch.allclose(ours.abs(), theirs.abs(), atol=1e-6)
+    assert torch.isfinite(nearest_rotation(matrix)).all()
+
+
+@pytest.mark.parametrize("size", [(480, 640), (97, 131), (100, 60), (50, 40), (1200, 900)])
+def test_the_resize_is_that_of_the_photos(size: tuple[int, int]) -> None:
+    images = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+    theirs = resize(images[0], 66, 50).float()
+    ours = antialiased(images.float(), 50, 66)[0]
+    off = (ours - theirs).abs()
+    assert off.max() <= 2
+    assert (off > 0).float().mean() < 0.05
+    same = antialiased(images.float(), *size)
+    assert torch.equal(same, images.float())
+
+
+def test_any_number_and_size_of_photos(exported: Path, tiny_run: Path) -> None:
+    answer = Exported(exported).answer
+    run = load_run(tiny_run)
+    eager = PhotoToPose(run, run.model())
+    for shape in ((1, 120, 160, 3), (3, 240, 320, 3), (2, 97, 131, 3)):
+        photos = torch.randint(0, 256, shape, dtype=torch.uint8)
+        with torch.no_grad():
+            wanted = eager(photos)
+        for one, other in zip(answer(photos.numpy()), wanted, strict=True):
+            assert np.allclose(one, other.numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("rotation", list(ROTATIONS))
+@pytest.mark.parametrize("says", [False, True])
+def test_every_rotation_and_spread_can_be_traced(rotation: str, says: bool, tiny_run: Path) -> None:
+    from relocal.training.run import build_model
+
+    run = load_run(tiny_run)
+    config = replace(
+        run.config, model=replace(run.config.model, rotation=rotation, log_variance=says)
+    )
+    model = build_model(config, pretrained=False).eval()
+    network = PhotoToPose(replace(run, config=config), model).eval()
+    photos = torch.randint(0, 256, (2, 60, 80, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted = network(photos)
+        found: Any = traced(network, 120, 160).module()(photos)
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert torch.allclose(wanted[1].norm(dim=1), torch.ones(2))
+
+
+def test_a_lens_that_bends_is_part_of_it(tiny_run: Path, tiny_scene: Scene, tmp_path: Path) -> None:
+    run = load_run(tiny_run)
+    params = torch.tensor([130.0, 75.0, 63.0, 0.08], dtype=torch.float64)
+    bent = Camera("SIMPLE_RADIAL", 160, 120, params)
+    run = replace(run, photo_camera=bent)
+    network = PhotoToPose(run, run.model()).eval()
+    assert network.grid is not None
+    from relocal.images import decode, load_view
+    from relocal.training import predict
+
+    source = tiny_scene.path(0)
+    with torch.no_grad():
+        position, quaternion, _ = network(decode(source).permute(1, 2, 0)[None])
+    view = load_view(source, bent, run.camera)
+    wanted = predict(run.model(), view[None], run.camera, run.window, run.config.cached)
+    assert torch.allclose(position, wanted.position, atol=2e-3)
+    assert torch.allclose(quaternion.abs(), wanted.quaternion.abs(), atol=2e-3)
+
+
+def test_its_folder_localizes_alone(exported: Path, tiny_scene: Scene, tmp_path: Path) -> None:
+    i = int(tiny_scene.indices("test")[0])
+    ran = subprocess.run(
+        [sys.executable, str(exported / "localize.py"), str(tiny_scene.path(i))],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    said = json.loads(ran.stdout)
+    wanted = Exported(exported).localize(tiny_scene.path(i)).pose
+    assert np.allclose(said["position"], wanted.position.numpy(), atol=1e-4)
+    assert np.allclose(np.abs(said["quaternion"]), wanted.quaternion.abs().numpy(), atol=1e-4)
+    assert len((exported / "localize.py").read_text("utf-8").splitlines()) <= 60
+    needed = (exported / "requirements.txt").read_text("utf-8")
+    assert {line.split("==")[0] for line in needed.split()} == {"onnxruntime", "numpy", "pillow"}
+    assert "Median errors on 8 test photos" in (exported / "README.md").read_text("utf-8")
+
+
+def test_localize_py_frames_a_photo_of_another_lens(
+    exported: Path, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    i = int(tiny_scene.indices("test")[0])
+    with Image.open(tiny_scene.path(i)) as photo:
+        photo.crop((20, 15, 140, 105)).save(tmp_path / "narrow.png")  # the same lens, cut
+    focal = float(tiny_scene.camera(i).focal[0])
+    ran = subprocess.run(
+        [sys.executable, exported / "localize.py", tmp_path / "narrow.png", "--focal", str(focal)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    framed = Image.new("RGB", (160, 120))
+    with Image.open(tmp_path / "narrow.png") as photo:
+        framed.paste(photo, (20, 15))
+    wanted = Exported(exported).answer(np.asarray(framed)[None])[0][0]
+    assert np.allclose(json.loads(ran.stdout)["position"], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_smaller_numbers_make_a_smaller_network(
+    precision: Any, exported: Path, tiny_run: Path, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    config = ExportConfig(precision=precision, most_change=1.0)
+    found = export(tiny_run, tiny_scene, tmp_path / "small", config)
+    assert 0 < found.worst_position < 1
+    sizes = [(folder / "model.onnx").stat().st_size for folder in (tmp_path / "small", exported)]
+    assert sizes[0] < {"float16": 0.55, "int8": 0.35}[precision] * sizes[1]
+    answer = Exported(tmp_path / "small").localize(tiny_scene.path(0))
+    assert torch.isfinite(answer.pose.position).all()
+
+
+def test_torch_export_answers_too(tiny_run: Path, tiny_scene: Scene, tmp_path: Path) -> None:
+    found = export(tiny_run, tiny_scene, tmp_path / "pt", ExportConfig(format="torch"))
+    assert found.worst_position < 1e-4
+    assert not (tmp_path / "pt/localize.py").exists()
+    with pytest.raises(InputError, match="neither"):
+        open_localizer(tmp_path / "pt")
+
+
+def test_an_export_stands_for_its_run(
+    exported: Path, tiny_map: Path, tiny_scene: Scene, tmp_path: Path
+) -> None:
+    assert isinstance(open_localizer(exported), Exported)
+    hybrid = Hybrid(exported, load_map(tiny_map))
+    assert isinstance(hybrid.regressor, Exported)
+    i = int(tiny_scene.indices("test")[0])
+    assert hybrid.localize(tiny_scene.path(i), tiny_scene.camera(i)).method == "hybrid"
+
+
+def test_the_command(
+    tiny_run: Path, tiny_scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = str(tiny_scene.image_root.parent)
+    with pytest.raises(SystemExit) as end:
+        main(["export", str(tiny_run), scene, "--out", str(tmp_path / "e"), "--photos", "3"])
+    assert end.value.code in (0, None)
+    said = capsys.readouterr().out
+    assert "On 3 test photos its answers differ" in said
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", str(tmp_path / "e"), scene, "--out", str(tmp_path / "report")])
+    assert end.value.code in (0, None)
+    about = read_json(tmp_path / "report" / "report.json")["made_by"]["runs"]["e"]
+    assert about["training_images"] == 24
+
+
+def _refused(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_bad_calls_are_refused(
+    exported: Path,
+    tiny_run: Path,
+    tiny_scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = replace(tiny_scene, name="elsewhere")
+    _refused(lambda: export(tiny_run, other, tmp_path / "e"), "was not made of 'elsewhere'")
+    _refused(lambda: ExportConfig(format="tflite"), "--format")  # pyright: ignore[reportArgumentType]
+    _refused(lambda: ExportConfig(format="torch", precision="int8"), "--precision int8")
+    _refused(lambda: ExportConfig(photos=0), "--photos")
+    _refused(lambda: Exported(tmp_path), "no exported network")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    whole = (exported / "model.onnx").read_bytes()
+    (copy / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    _refused(lambda: Exported(copy), "config.json")
+    (copy / "config.json").write_bytes((exported / "config.json").read_bytes())
+    _refused(lambda: Exported(copy), "model.onnx: cannot be read")
+    (copy / "model.onnx").write_bytes(whole)
+    assert Exported(copy).method == "posenet"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    _refused(lambda: Exported(exported), r"relocal\[export\]")
+
+
+def test_a_network_that_answers_otherwise_is_not_written(
+    tiny_run: Path, tiny_scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: PhotoToPose, image: torch.Tensor) -> Any:
+        position, quaternion, spread = right(self, image)
+        return position + 0.5, quaternion, spread
+
+    right = PhotoToPose.forward
+    monkeypatch.setattr(PhotoToPose, "forward", wrong)
+    config = ExportConfig(format="torch")
+    _refused(lambda: export(tiny_run, tiny_scene, tmp_path / "e", config), "nothing was written")
+    assert not (tmp_path / "e").exists()
