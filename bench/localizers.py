@@ -1,11 +1,11 @@
 """Structure and hybrid at three sizes of photos: how exact, and how long a photo takes.
 
-    python bench/localizers.py SCENE RUN [--maps FOLDER] [--scales 1 0.75 0.5] [--out FILE]
+    python bench/localizers.py SCENE RUN [RUN ...] [--maps FOLDER] [--scales 1 0.75 0.5] [--out F]
 
 A map is made of SCENE's training images at each scale (kept in FOLDER, and taken from there), and
-all localizers are asked about the same photos one after the other, RUN among them: all times are
-from one process. Beside them stands how long the features of a photo alone take, which no way to
-match them can save.
+all localizers are asked about the same photos one after the other, the RUNs among them (or exported
+networks), and a hybrid of each with each map: all times are from one process. Beside them stands
+how long the features of a photo alone take, which no way to match them can save.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 import relocal
-from relocal.localizers import Hybrid, Regressor, Structure, load_map
+from relocal.localizers import Hybrid, Structure, load_map
+from relocal.localizers.exported import open_regressor
 from relocal.localizers.feature_map import extract
 from relocal.scene.files import write_json
 from relocal.training.run import environment
@@ -54,7 +55,7 @@ def main() -> None:
     """Makes the maps, asks all about the same photos, and prints a row a localizer."""
     parser = argparse.ArgumentParser()
     parser.add_argument("scene", type=Path)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--maps", type=Path)
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 0.75, 0.5])
     parser.add_argument("--out", type=Path)
@@ -63,10 +64,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.maps or Path(temporary)
         maps = {scale: map_at(scene, scale, folder) for scale in options.scales}
-        localizers: dict[str, relocal.Localizer] = {"regressor": Regressor(options.run)}
+        networks = {run.name: open_regressor(run) for run in options.runs}
+        localizers: dict[str, relocal.Localizer] = {**networks}
         for scale, about in maps.items():
-            localizers[f"structure {scale:g}"] = Structure(about["folder"])
-            localizers[f"hybrid {scale:g}"] = Hybrid(options.run, about["folder"])
+            opened = load_map(about["folder"])
+            localizers[f"structure {scale:g}"] = Structure(opened)
+            for name, network in networks.items():
+                localizers[f"hybrid {scale:g}, {name}"] = Hybrid(network, opened)
         report = relocal.evaluate(localizers, scene)
         alone = {f"{scale:g}": features_ms(scene, a["folder"]) for scale, a in maps.items()}
     rows: dict[str, Any] = {}

@@ -176,6 +176,7 @@ def test_what_does_not_belong_together_is_refused(map_folder: Path, tiny_scene: 
 def test_a_damaged_calibration_is_refused(map_folder: Path, changes: dict[str, Any]) -> None:
     pose = [0, 0, 0, 1, 0, 0, 0]
     content = {
+        "format": 1,
         "images": ["a", "b", "c"],
         "truth": [pose] * 3,
         "answers": {"structure": [[*pose, 1, 1], None, [1, *pose[1:], 1, 1]]},

@@ -91,7 +91,7 @@ def test_the_resize_is_that_of_the_photos(size: tuple[int, int]) -> None:
 
 
 def test_any_number_and_size_of_photos(exported: Path, tiny_run: Path) -> None:
-    answer = Exported(exported).answer
+    answer = Exported(exported).runtime
     run = load_run(tiny_run)
     eager = PhotoToPose(run, run.model())
     for shape in ((1, 120, 160, 3), (3, 240, 320, 3), (2, 97, 131, 3)):
@@ -176,7 +176,7 @@ def test_localize_py_frames_a_photo_of_another_lens(
     framed = Image.new("RGB", (160, 120))
     with Image.open(tmp_path / "narrow.png") as photo:
         framed.paste(photo, (20, 15))
-    wanted = Exported(exported).answer(np.asarray(framed)[None])[0][0]
+    wanted = Exported(exported).runtime(np.asarray(framed)[None])[0][0]
     assert np.allclose(json.loads(ran.stdout)["position"], wanted, atol=1e-4)
 
 

@@ -263,3 +263,32 @@ class Camera:
         """Reads what ``to_json`` wrote."""
         params = torch.tensor(value["params"], dtype=torch.float64)
         return Camera(value["model"], int(value["width"]), int(value["height"]), params)
+
+
+def parse_camera(text: str, what: str = "--camera") -> Camera:
+    """Reads ``MODEL,width,height,parameters...``.
+
+    Args:
+        text: The camera.
+        what: The option or field that it is from, for messages.
+
+    Raises:
+        InputError: If it is no camera.
+    """
+    model, *numbers = text.split(",")
+    model = model.strip().upper()
+    if model not in CAMERA_MODELS:
+        raise unknown(what, model, CAMERA_MODELS)
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError as error:
+        raise InputError(f"{what} {text}: {error}.") from error
+    if len(values) < 3 or not all(value.is_integer() for value in values[:2]):
+        raise InputError(
+            f"{what} {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
+        )
+    params = torch.tensor(values[2:], dtype=torch.float64)
+    try:
+        return Camera(model, int(values[0]), int(values[1]), params).checked(what)
+    except InputError as error:
+        raise InputError(f"{what} {text}: {str(error).removeprefix(f'{what}: ')}") from error

@@ -21,6 +21,7 @@ from relocal.cli.labelling import Label
 from relocal.cli.localizing import Calibrate, Evaluate, Localize, Map
 from relocal.cli.public import Get, Paper
 from relocal.cli.publishing import Publish
+from relocal.cli.serving import Serve
 from relocal.cli.studies import Study
 from relocal.cli.verbs import (
     Demo,
@@ -57,6 +58,7 @@ Verb = (
     | Study
     | Localize
     | Export
+    | Serve
     | Demo
     | Paper
 )
@@ -75,6 +77,7 @@ VERBS: dict[str, type[Verb]] = {
     "study": Study,
     "localize": Localize,
     "export": Export,
+    "serve": Serve,
     "demo": Demo,
     "paper": Paper,
 }

@@ -1,37 +1,11 @@
-"""``--camera``: read, and doubted where it is unlikely."""
+"""``--camera``: doubted where it is unlikely."""
 
 import torch
 
 from relocal.camera import CAMERA_MODELS, Camera
-from relocal.errors import InputError, unknown
 from relocal.images import Source, upright_size
 
 _OFF_CENTRE = 0.1  # of a side: farther from the middle no lens looks
-
-
-def parse_camera(text: str) -> Camera:
-    """Reads ``MODEL,width,height,parameters...``.
-
-    Raises:
-        InputError: If it is no camera.
-    """
-    model, *numbers = text.split(",")
-    model = model.strip().upper()
-    if model not in CAMERA_MODELS:
-        raise unknown("--camera", model, CAMERA_MODELS)
-    try:
-        values = [float(number) for number in numbers]
-    except ValueError as error:
-        raise InputError(f"--camera {text}: {error}.") from error
-    if len(values) < 3 or not all(value.is_integer() for value in values[:2]):
-        raise InputError(
-            f"--camera {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
-        )
-    params = torch.tensor(values[2:], dtype=torch.float64)
-    try:
-        return Camera(model, int(values[0]), int(values[1]), params).checked("--camera")
-    except InputError as error:
-        raise InputError(f"--camera {text}: {str(error).removeprefix('--camera: ')}") from error
 
 
 def camera_doubts(camera: Camera, photo: Source) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from relocal.camera import parse_camera
 from relocal.cli.asking import Warnings, asking, photos_in, photos_of
-from relocal.cli.cameras import parse_camera
 from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError

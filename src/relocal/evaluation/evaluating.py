@@ -210,7 +210,8 @@ def _held_bytes(localizer: Localizer) -> int:
     total = 0
     for source in sources_of(localizer):
         if isinstance(source, Run):
-            size = (source.folder / WEIGHTS).stat().st_size
+            files = [source.folder / WEIGHTS, *source.folder.glob("model.*")]  # exported
+            size = sum(file.stat().st_size for file in files if file.is_file())
             total += size * len(getattr(localizer, "members", [localizer]))
         else:
             total += sum(_bytes(value) for value in vars(source).values())

@@ -22,7 +22,7 @@ from relocal.exporting.formats import half, quantised, save_onnx, save_openvino,
 from relocal.exporting.graph import PhotoToPose
 from relocal.exporting.parity import Parity, parity, photo_of, spread_evenly
 from relocal.localizers.calibration import CALIBRATION
-from relocal.localizers.exported import Answers, Runtime, onnx_runtime, openvino_runtime
+from relocal.localizers.exported import Runtime, onnx_runtime, openvino_runtime
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import check_new, new_folder, write_json, write_text
 from relocal.training.run import CONFIG, Run, environment, load_run, run_to_json
@@ -134,9 +134,8 @@ def _write_model(
     return openvino_runtime(file)
 
 
-def _torch_answer(module: Any, photos: UInt8[np.ndarray, "B H W 3"]) -> Answers:
-    position, quaternion, spread = module(torch.from_numpy(photos))
-    return position.numpy(), quaternion.numpy(), spread.numpy()
+def _torch_answer(module: Any, photos: UInt8[np.ndarray, "B H W 3"]) -> list[np.ndarray]:
+    return [part.numpy() for part in module(torch.from_numpy(photos))]
 
 
 def _write_rest(run: Run, config: ExportConfig, found: Parity, folder: Path) -> None:

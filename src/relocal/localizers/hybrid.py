@@ -10,13 +10,13 @@ import torch
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images import Source, camera_of_photo
-from relocal.localizers.exported import Exported, open_regressor
-from relocal.localizers.feature_map import FeatureMap, extract
+from relocal.localizers.exported import open_regressor
+from relocal.localizers.feature_map import Described, FeatureMap, extract
 from relocal.localizers.map_files import load_map
-from relocal.localizers.matching import match_about, search
+from relocal.localizers.matching import Matches, match_about, search
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.structure import RATIO, estimate, pose_of
-from relocal.pose import rotation_angle
+from relocal.pose import Pose, rotation_angle
 from relocal.training import Run
 from relocal.types import Estimate
 
@@ -43,10 +43,8 @@ class Hybrid:
 
     method = "hybrid"
 
-    def __init__(
-        self, run: Regressor | Exported | Run | Path | str, map: FeatureMap | Path | str
-    ) -> None:
-        self.regressor = run if isinstance(run, Regressor | Exported) else open_regressor(run)
+    def __init__(self, run: Regressor | Run | Path | str, map: FeatureMap | Path | str) -> None:
+        self.regressor = run if isinstance(run, Regressor) else open_regressor(run)
         self.run = self.regressor.run
         self.map = map if isinstance(map, FeatureMap) else load_map(map)
         self.calibration = self.map.calibration
@@ -91,17 +89,25 @@ class Hybrid:
         camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
         guess = asked.result()
         seen = self.map.described(keypoints)
-        about = match_about(self.map, seen, guess.pose, camera, REACH * camera.width, RATIO)
-        method, found = self.method, pose_of(self.map, seen, about, camera)
-        if found is None or len(found[1]) < SURE_INLIERS:
-            whole = pose_of(self.map, seen, search(self.map, seen, RATIO), camera)
-            if whole is not None and (found is None or len(whole[1]) > len(found[1])):
-                method, found = "structure", whole
+        method, found = self._find(guess.pose, seen, camera)
         if found is None:
             spent = 1000 * (time.perf_counter() - start)
             nothing = "too little of it was found in the map: this is the network's answer alone."
             return replace(guess, time_ms=spent, warnings=(*warnings, nothing))
         return estimate(self.map, seen, found, camera, method, start, warnings)
+
+    def _find(
+        self, guess: Pose, seen: Described, camera: Camera
+    ) -> tuple[str, tuple[Pose, Matches] | None]:
+        """The method that found a pose in the map, and the pose with what supports it."""
+        about = match_about(self.map, seen, guess, camera, REACH * camera.width, RATIO)
+        found = pose_of(self.map, seen, about, camera)
+        if found is not None and len(found[1]) >= SURE_INLIERS:
+            return self.method, found
+        whole = pose_of(self.map, seen, search(self.map, seen, RATIO), camera)
+        if whole is not None and (found is None or len(whole[1]) > len(found[1])):
+            return "structure", whole
+        return self.method, found
 
 
 def _same_poses(run: Run, map: FeatureMap) -> bool:

@@ -109,8 +109,8 @@ def open_localizers(
             kind is unknown or lacks what it is made of.
     """
     by_name = _opened(folders)
-    networks = [one for one in by_name.values() if isinstance(one, Regressor | Exported)]
-    runs = [one.run for one in networks if isinstance(one, Regressor)]
+    networks = [one for one in by_name.values() if isinstance(one, Regressor)]
+    runs = [one.run for one in networks if not isinstance(one, Exported)]
     parts = {
         "a run": networks,
         "a run that is not exported": runs,
@@ -134,6 +134,6 @@ def open_localizers(
         elif kind == "ensemble":
             found[f"ensemble of {len(runs)}"] = made(runs)
         else:
-            kept = (Regressor, Exported) if kind == "regressor" else Structure
+            kept = Regressor if kind == "regressor" else Structure
             found |= {name: one for name, one in by_name.items() if isinstance(one, kept)}
     return found

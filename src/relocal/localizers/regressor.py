@@ -1,15 +1,24 @@
 """The regressor: one forward pass of a trained network gives the pose."""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.images import Source, camera_of_photo, load_view
 from relocal.localizers.calibration import read_held_out
+from relocal.pose import Pose
 from relocal.training import Run, load_run, predictions
-from relocal.types import Estimate, Prediction
+from relocal.types import Estimate
+
+Answers = tuple[Float[Tensor, "B 3"], Float[Tensor, "B 4"], Float[Tensor, "B 2"]]
+"""Positions, unit quaternions w x y z, and stated spreads of position and rotation (radians)."""
+Network = Callable[[UInt8[Tensor, "B 3 h w"]], Answers]
 
 
 class Regressor:
@@ -25,9 +34,21 @@ class Regressor:
     def __init__(self, run: Run | Path | str) -> None:
         self.run = run if isinstance(run, Run) else load_run(Path(run))
         self.model = self.run.model()
+        self._open(self.run.camera, self._predicted)
+
+    def _open(self, seen: Camera, network: Network) -> None:
+        """Takes what every network has: the camera of what it sees, and what answers that."""
+        self.seen, self.network = seen, network
         self.method = self.run.config.model.name
         held = read_held_out(self.run.folder)
         self.calibration = None if held is None else held.calibration("regressor")
+
+    def _predicted(self, views: UInt8[Tensor, "B 3 h w"]) -> Answers:
+        run = self.run
+        said = predictions(self.model, views, run.camera, run.window, run.config.cached)
+        pose = said.pose()
+        spread = torch.ones(len(views), 2) if said.log_var is None else (said.log_var / 2).exp()
+        return pose.position, pose.quaternion, spread
 
     def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:
         """Says where a photo was taken.
@@ -44,29 +65,36 @@ class Regressor:
             InputError: If the photo cannot be read or does not fit the camera.
         """
         start = time.perf_counter()
-        source = Path(image) if isinstance(image, str) else image
+        view, warnings = self.look(Path(image) if isinstance(image, str) else image, camera)
+        estimate = self.answer(view[None])[0]
+        spent = 1000 * (time.perf_counter() - start)
+        return replace(estimate, time_ms=spent, warnings=warnings)
+
+    def look(
+        self, source: Source, camera: Camera | None
+    ) -> tuple[UInt8[Tensor, "3 h w"], tuple[str, ...]]:
+        """What the network sees of a photo, and warnings; arguments and errors as ``localize``."""
         warning = None
         if camera is None:
             camera, warning = camera_of_photo(source, self.run.photo_camera)
-        view = load_view(source, camera, self.run.camera)
-        cached = self.run.config.cached
-        said = predictions(self.model, view[None], self.run.camera, self.run.window, cached)
-        sigma, sigma_deg = _spread(said)
-        estimate = Estimate(
-            pose=said.pose()[0].to(torch.float64).canonical(),
-            unit=self.run.unit,
-            method=self.method,
-            time_ms=1000 * (time.perf_counter() - start),
-            sigma_m=sigma,
-            sigma_deg=sigma_deg,
-            warnings=() if warning is None else (warning,),
-        )
-        return estimate if self.calibration is None else self.calibration.of(estimate)
+        view = load_view(source, camera, self.seen)
+        return view, () if warning is None else (warning,)
 
-
-def _spread(said: Prediction) -> tuple[float, float] | tuple[None, None]:
-    """How sure a network that says so is: per axis, of position and rotation vector in degrees."""
-    if said.log_var is None:
-        return None, None
-    position, rotation = (said.log_var[0] / 2).exp()
-    return float(position), float(torch.rad2deg(rotation))
+    def answer(self, views: UInt8[Tensor, "B 3 h w"]) -> list[Estimate]:
+        """What it says of views, all at once; their time is not counted."""
+        position, quaternion, spread = self.network(views)
+        poses = Pose(position, quaternion).to(torch.float64).canonical()
+        says = self.run.config.model.log_variance
+        estimates = [
+            Estimate(
+                pose=poses[i],
+                unit=self.run.unit,
+                method=self.method,
+                time_ms=0.0,
+                sigma_m=float(spread[i, 0]) if says else None,
+                sigma_deg=float(torch.rad2deg(spread[i, 1])) if says else None,
+            )
+            for i in range(len(views))
+        ]
+        known = self.calibration
+        return estimates if known is None else [known.of(estimate) for estimate in estimates]

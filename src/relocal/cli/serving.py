@@ -1,0 +1,70 @@
+"""The verb that answers photos over HTTP."""
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from relocal.cli.verbs import Modules
+from relocal.errors import InputError
+
+API_KEY = "RELOCAL_API_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Answer photos over HTTP: POST /v1/localize with a JPEG, PNG or WebP gives JSON.
+
+    The interface describes itself at /docs. Clients must send the API key that the environment
+    variable RELOCAL_API_KEY holds as X-API-Key, if it is set. Ctrl-C answers what waits, and ends.
+
+    Example: relocal serve runs/heads maps/heads --port 8000
+    """
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]")]
+    """Runs, exported networks and maps; those of one scene answer together."""
+    localizer: str | None = None
+    """The way to localize: regressor, structure, hybrid, ensemble, bayesian. By default hybrid
+    where a scene has a network and a map, else what the folder is by itself."""
+    host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 is all of this machine's."""
+    port: int = 8000
+    """The port to listen at."""
+    batch: int = 8
+    """Most photos that a network answers at once; 1 is one after the other."""
+    waiting: int = 64
+    """Most photos that may wait; further ones get 429 and Retry-After."""
+    max_mb: float = 20.0
+    """Largest body of a request, in megabytes."""
+    reject: bool = False
+    """Answer "cannot tell" where it is less sure than on nearly all held-out images; needs
+    calibrate."""
+    modules: Modules = ()
+    """A Python file or module to import first, with a backbone that the run needs; may be given
+    again."""
+
+    def run(self) -> int:
+        """Serves until it is stopped."""
+        if not 1 <= self.port <= 65535:
+            raise InputError(f"--port: must be 1 to 65535, not {self.port}.")
+        try:
+            server: Any = import_module("relocal.server")
+            uvicorn: Any = import_module("uvicorn")
+        except ImportError as error:
+            raise InputError(f"serve needs pip install 'relocal[serve]' ({error}).") from None
+        config = server.ServeConfig(
+            batch=self.batch, waiting=self.waiting, max_mb=self.max_mb, reject=self.reject
+        )
+        places = server.open_places(self.folders, self.localizer)
+        app = server.create_app(places, config, os.environ.get(API_KEY) or None)
+        for place in places.values():
+            print(f"{place.name}: {place.localizer.method}")
+        print(f"http://{self.host}:{self.port}/docs", flush=True)
+        try:
+            uvicorn.run(app, host=self.host, port=self.port, log_level="warning")
+        except SystemExit as end:  # as uvicorn ends where it cannot listen
+            raise InputError(f"--port {self.port}: cannot be listened at.") from end
+        return 0
