@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from relocal.demonstration import DEMO_CONFIG, demo
     from relocal.errors import InputError
     from relocal.evaluation import Report, evaluate, evaluate_estimates
+    from relocal.exporting import ExportConfig, export
     from relocal.features import FEATURES
     from relocal.localizers import (
         LOCALIZERS,
         Bayesian,
+        Calibration,
         Ensemble,
+        Exported,
         FeatureMap,
         Hybrid,
         Localizer,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
         open_localizers,
         save_map,
     )
+    from relocal.localizers.doubt import doubt
+    from relocal.localizers.sequence import Measured, PoseFilter
     from relocal.losses import COUPLED, LOSSES, LossConfig, loss_text, parse_loss
     from relocal.models import MODELS, PoseNetConfig
     from relocal.paper import repeat_paper
@@ -76,14 +81,17 @@ _HOME = {
     "datasets.writing": ("WRITERS", "export_scene"),
     "demonstration": ("DEMO_CONFIG", "demo"),
     "errors": ("InputError",),
+    "exporting": ("ExportConfig", "export"),
     "evaluation": ("Report", "evaluate", "evaluate_estimates"),
     "features": ("FEATURES",),
     "localizers": (
         *("LOCALIZERS", "Bayesian", "Ensemble", "FeatureMap", "Hybrid", "Localizer", "MapConfig"),
         "Regressor",
-        *("Retrieval", "Structure"),
+        *("Calibration", "Exported", "Retrieval", "Structure"),
         *("build_map", "calibrate", "load_map", "open_localizers", "save_map"),
     ),
+    "localizers.doubt": ("doubt",),
+    "localizers.sequence": ("Measured", "PoseFilter"),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),
     "paper": ("repeat_paper",),
@@ -111,4 +119,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULE_OF])
+    return sorted(__all__)

@@ -20,8 +20,8 @@ from torch import Tensor
 from relocal.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from relocal.errors import InputError
 from relocal.evaluation.rejection import Rejection, rejection
-from relocal.evaluation.report import BASELINES, MethodResult, Report
-from relocal.evaluation.sequences import FILTERED, as_videos
+from relocal.evaluation.report import BASELINES, FILTERED, MethodResult, Report
+from relocal.evaluation.sequences import as_videos
 from relocal.evaluation.untrained import Progress, baselines
 from relocal.images import decode
 from relocal.localizers import FeatureMap, ImageIndex, Localizer, open_localizer

@@ -11,9 +11,6 @@ from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.splits import block_numbers
 
-FILTERED = ", filtered"
-"""What the name of a localizer ends with whose answers were filtered."""
-
 
 def as_videos(result: MethodResult, scene: Scene, test: Int[Tensor, " n"]) -> MethodResult:
     """The same answers filtered, each block of images a video; the motion is that of training.

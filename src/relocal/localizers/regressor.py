@@ -83,7 +83,8 @@ class Regressor:
     def answer(self, views: UInt8[Tensor, "B 3 h w"]) -> list[Estimate]:
         """What it says of views, all at once; their time is not counted."""
         position, quaternion, spread = self.network(views)
-        poses = Pose(position, quaternion).to(torch.float64).canonical()
+        # Of length one in double precision, too: their matrices are then rotations.
+        poses = Pose.from_quaternion(position.double(), quaternion.double()).canonical()
         says = self.run.config.model.log_variance
         estimates = [
             Estimate(

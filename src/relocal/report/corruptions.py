@@ -168,6 +168,7 @@ def _plot(figure: Any, report: Report, quantity: Quantity) -> None:
         axes.set_xticks(range(SEVERITIES + 1))
         if logs:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_ylim(0.8 * least, 1.2 * top)
         else:
             axes.set_ylim(0, 1.05 * top)

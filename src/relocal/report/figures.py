@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from relocal.evaluation import BASELINES, MEAN, ORACLE, RETRIEVAL, Report
-from relocal.evaluation.sequences import FILTERED
+from relocal.evaluation.report import FILTERED
 from relocal.metrics import Errors, cumulative_curve, median
 from relocal.pose import Pose
 
@@ -171,6 +171,7 @@ def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
     if far_apart(median(e) for e in shown):
         least = min(np.quantile(e[e > 0], 0.05) for e in shown if np.isfinite(e[e > 0]).any())
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # powers would be formulas
         axes.set_xlim(min(least, far / 2), far)
     else:
         axes.set_xlim(0, far)

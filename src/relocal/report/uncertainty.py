@@ -101,6 +101,7 @@ def risk_panel(report: Report, quantity: Quantity) -> str:
         axes.set_xlim(0, 1)
         if far_apart(float(medians[-1]) for _, medians in curves.values()):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
         else:
             axes.set_ylim(bottom=0)
         axes.set_xlabel("share of photos, the surest first")
