@@ -18,7 +18,15 @@ from jaxtyping import UInt8
 
 from relocal.errors import InputError, unknown
 from relocal.exporting.card import card
-from relocal.exporting.formats import half, quantised, save_onnx, save_openvino, to_onnx, traced
+from relocal.exporting.formats import (
+    half,
+    quantised,
+    save_onnx,
+    save_openvino,
+    save_torch,
+    to_onnx,
+    traced,
+)
 from relocal.exporting.graph import PhotoToPose
 from relocal.exporting.parity import Parity, parity, photo_of, spread_evenly
 from relocal.localizers.calibration import CALIBRATION
@@ -119,7 +127,7 @@ def _write_model(
     program = traced(network, run.photo_camera.height, run.photo_camera.width)
     file = folder / _MODELS[config.format]
     if config.format == "torch":
-        torch.export.save(program, file)
+        save_torch(program, file)
         return partial(_torch_answer, program.module())
     made = to_onnx(program)
     if config.precision == "int8":
@@ -135,7 +143,8 @@ def _write_model(
 
 
 def _torch_answer(module: Any, photos: UInt8[np.ndarray, "B H W 3"]) -> list[np.ndarray]:
-    return [part.numpy() for part in module(torch.from_numpy(photos))]
+    with torch.no_grad():
+        return [part.numpy() for part in module(torch.from_numpy(photos))]
 
 
 def _write_rest(run: Run, config: ExportConfig, found: Parity, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """An exported graph in the formats of runtimes, and in the numbers that it multiplies with."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ def traced(network: nn.Module, height: int, width: int) -> Any:
     """The network as a ``torch.export.ExportedProgram`` for photos of any number and size."""
     photos = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     free = torch.export.Dim.AUTO
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         return torch.export.export(
             network, (photos,), dynamic_shapes=({0: free, 1: free, 2: free},)
         )
@@ -30,14 +32,15 @@ def traced(network: nn.Module, height: int, width: int) -> Any:
 def to_onnx(program: Any) -> Any:
     """The program as an ``onnx.ModelProto`` in float32."""
     try:
-        made: Any = torch.onnx.export(
-            program,
-            (),
-            input_names=["image"],
-            output_names=list(OUTPUTS),
-            dynamo=True,
-            verbose=False,
-        )
+        with _quiet():
+            made: Any = torch.onnx.export(
+                program,
+                (),
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                dynamo=True,
+                verbose=False,
+            )
     except ImportError as error:
         raise InputError(f"export needs pip install 'relocal[export]' ({error}).") from None
     model = made.model_proto
@@ -49,6 +52,20 @@ def to_onnx(program: Any) -> Any:
         for axis, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):
             axis.dim_param = name
     return model
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Exporters warn of their own innards, of which a user can change nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def save_torch(program: Any, file: Path) -> None:
+    """Writes a ``torch.export.ExportedProgram``."""
+    with _quiet():
+        torch.export.save(program, file)
 
 
 def save_onnx(model: Any, file: Path) -> None:
@@ -71,7 +88,8 @@ def save_openvino(model: Any, file: Path, half: bool) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         plain = Path(temporary) / "plain.onnx"
         save_onnx(model, plain)
-        openvino.save_model(openvino.convert_model(plain), file, compress_to_fp16=half)
+        with _quiet():
+            openvino.save_model(openvino.convert_model(plain), file, compress_to_fp16=half)
 
 
 def half(model: Any) -> Any:

@@ -31,6 +31,7 @@ from relocal.sfm.tracks import Tracks, match_known_poses, tracks_from_poses
 Progress = Callable[[int, int, str], None]
 
 POINTS_A_WORD = 64
+MOST_IMAGES = 2**15 - 1  # their numbers are kept in 16 bits
 LEAST_POINTS = 12  # fewer never give an answer
 _TRAINED_ON = 100_000  # descriptors that the visual words are made of, at most
 _ROUNDS = 10
@@ -230,6 +231,8 @@ def build_map(
     config = config or MapConfig()
     scene = scene if isinstance(scene, Scene) else load_scene(scene)
     train = scene.indices("train")
+    if len(train) > MOST_IMAGES:
+        raise InputError(f"{scene.name}: a map holds {MOST_IMAGES} training images at most.")
     if len(train) < 3:
         raise InputError(f"{scene.name}: a map needs 3 training images or more.")
     pairs = pose_pairs(scene.poses[train], config.triangulation())

@@ -62,6 +62,10 @@ def open_localizer(folder: Path | str) -> Any:
         return Structure(load_map(folder))
     if is_exported(folder):
         return Exported(folder)
+    if (folder / "model.pt2").is_file():
+        raise InputError(
+            f"{folder}: is exported for torch.export.load; give the run, or export it as onnx."
+        )
     if folder.is_dir() and not (folder / RUN_JSON).is_file():
         raise InputError(
             f"{folder}: this is no run and no map (it has neither {RUN_JSON} nor {MAP_JSON}); make "
