@@ -17,8 +17,9 @@ from PIL import Image
 
 from relocal import cli
 from relocal.backbones import BackboneConfig, build_backbone
+from relocal.camera import parse_camera
 from relocal.cli import verbs
-from relocal.cli.cameras import camera_doubts, parse_camera
+from relocal.cli.cameras import camera_doubts
 from relocal.datasets.cambridge import read_cambridge
 from relocal.datasets.colmap import read_colmap_model
 from relocal.datasets.downloads import DOWNLOADS

@@ -157,7 +157,7 @@ def test_who_has_no_key_is_refused(place: Place, tiny_scene: Scene) -> None:
 def test_several_scenes_have_names(place: Place, tiny_scene: Scene) -> None:
     other = replace(place, name="elsewhere")
     with TestClient(create_app({place.name: place, "elsewhere": other})) as client:
-        ask = {"content": photo(tiny_scene), "headers": JPEG}
+        ask: Any = {"content": photo(tiny_scene), "headers": JPEG}
         assert client.post("/v1/localize", **ask).status_code == 404
         answer = client.post("/v1/localize", params={"scene": "elsewhere"}, **ask)
         assert answer.json()["scene"] == "elsewhere"
@@ -264,7 +264,7 @@ def test_a_localizer_that_breaks_is_a_500_and_the_server_goes_on(
     app = create_app({place.name: place})
     with TestClient(app, raise_server_exceptions=False) as client:
         monkeypatch.setattr(place.localizer, "answer", lambda views: 1 / 0)
-        ask = {"content": photo(tiny_scene), "headers": JPEG}
+        ask: Any = {"content": photo(tiny_scene), "headers": JPEG}
         assert client.post("/v1/localize", **ask).status_code == 500
         monkeypatch.undo()
         assert client.post("/v1/localize", **ask).status_code == 200
@@ -281,7 +281,8 @@ def test_it_describes_itself(client: TestClient) -> None:
 
 
 def test_bad_options_are_refused(place: Place, tmp_path: Path) -> None:
-    for wrong in ({"batch": 0}, {"waiting": 0}, {"max_mb": 0.0}):
+    refused: list[dict[str, Any]] = [{"batch": 0}, {"waiting": 0}, {"max_mb": 0.0}]
+    for wrong in refused:
         with pytest.raises(InputError, match="--"):
             ServeConfig(**wrong)
     with pytest.raises(InputError, match="at least one run"):
