@@ -6,7 +6,7 @@ The usual recipe: Pillow decodes, resizes, crops and jitters item by item in a D
 workers; the network runs eagerly in float32, channels first. Both train the same PoseNet (GoogLeNet
 with batch normalisation, 224 x 224 crops, batch 32) on the same rendered 640 x 480 photos. The
 second comparison, file to pose, has beside it OpenCV with onnxruntime in float32, where these are
-installed (pip install '.[bench]' in the clone). Rates alternate within one run; ratios are what
+installed (pip install '.[export]' in the clone). Rates alternate within one run; ratios are what
 matters.
 """
 
