@@ -272,3 +272,11 @@ def test_a_network_that_answers_otherwise_is_not_written(
     config = ExportConfig(format="torch")
     _refused(lambda: export(tiny_run, tiny_scene, tmp_path / "e", config), "nothing was written")
     assert not (tmp_path / "e").exists()
+
+
+def test_openvino_answers_too(tiny_run: Path, tiny_scene: Scene, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="an extra: pip install 'relocal[openvino]'")
+    config = ExportConfig(format="openvino", most_change=1.0)
+    found = export(tiny_run, tiny_scene, tmp_path / "ov", config)
+    assert found.worst_position < 0.5  # in bfloat16 where the processor is fast in it
+    assert Exported(tmp_path / "ov").localize(tiny_scene.path(0)).method == "posenet"

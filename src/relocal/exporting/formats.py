@@ -82,7 +82,7 @@ def save_openvino(model: Any, file: Path, half: bool) -> None:
         InputError: If OpenVINO is not installed.
     """
     try:
-        import openvino
+        openvino: Any = import_module("openvino")
     except ImportError:
         raise InputError("--format openvino: needs pip install 'relocal[openvino]'.") from None
     with tempfile.TemporaryDirectory() as temporary:

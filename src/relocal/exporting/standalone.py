@@ -21,7 +21,7 @@ CONFIG = json.loads((HERE / "config.json").read_text("utf-8"))
 def network():
     """The network: photos (B, H, W, 3) in uint8 -> positions and quaternions."""
     if (HERE / "model.xml").is_file():
-        import openvino
+        import openvino  # pyright: ignore[reportMissingImports]
 
         compiled = openvino.Core().compile_model(HERE / "model.xml", "CPU")
         return lambda photos: [compiled({"image": photos})[k] for k in ("position", "quaternion")]

@@ -98,7 +98,7 @@ def openvino_runtime(model: Path) -> Runtime:
         InputError: If OpenVINO is not installed, or the files are damaged.
     """
     try:
-        import openvino
+        openvino: Any = import_module("openvino")
     except ImportError:
         raise InputError(f"{model}: needs pip install 'relocal[openvino]'.") from None
     precision = "bf16" if bf16_is_fast_on_cpu() else "f32"
