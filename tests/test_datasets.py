@@ -196,7 +196,7 @@ def test_bad_pose_file_is_named(
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0", "8 finite numbers"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0 525 1", "8 finite numbers"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 nan 525", "8 finite numbers"),
-        ("seq-01/frame-000001.color.png 1 0 0 0 0 0 x 525", "could not convert"),
+        ("seq-01/frame-000001.color.png 1 0 0 0 0 0 x 525", "needs a name and 8 finite numbers"),
         ("seq-01/frame-000001.color.png 2 0 0 0 0 0 0 525", "not unit"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0 -525", "focal"),
         ("seq-01/frame-000000.color.jpg 1 0 0 0 0 0 0 525", "is listed already"),

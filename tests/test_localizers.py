@@ -29,9 +29,23 @@ from relocal.types import Estimate
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 
 
+def another(run: Path, folder: Path) -> Path:
+    """A run that answers a little otherwise."""
+    copy = shutil.copytree(run, folder / "another")
+    weights = read_tensors(copy / "weights.safetensors")
+    name = next(name for name in weights if name.endswith("position.bias"))
+    weights[name] = weights[name] + 0.01
+    write_tensors(copy / "weights.safetensors", weights)
+    return copy
+
+
 @pytest.fixture(params=LOCALIZERS)
 def localizer(
-    request: pytest.FixtureRequest, tiny_run: Path, tiny_map: Path, tiny_scene: Scene
+    request: pytest.FixtureRequest,
+    tiny_run: Path,
+    tiny_map: Path,
+    tiny_scene: Scene,
+    tmp_path: Path,
 ) -> Localizer:
     run = load_run(tiny_run)
     model = replace(run.config.model, dropout=0.2)
@@ -41,7 +55,7 @@ def localizer(
         "structure": (tiny_map,),
         "hybrid": (tiny_run, tiny_map),
         "bayesian": (replace(run, config=replace(run.config, model=model)),),
-        "ensemble": ([tiny_run, run],),
+        "ensemble": ([tiny_run, another(tiny_run, tmp_path)],),
     }
     return LOCALIZERS[request.param](*parts[request.param])
 

@@ -110,6 +110,7 @@ def evaluate(
         corruptions=_under_corruptions(localizers, scene, test, reject, progress)
         if corruptions
         else {},
+        points=_points(localizers, scene),
         notes=(
             *_notes(localizers, scene),
             *_not_calibrated(localizers, surely, reject, sequence or bool(others)),
@@ -130,6 +131,16 @@ def _readable(photos: Sequence[Path | str]) -> list[Path]:
     for file in files:
         decode(file, (1, 1))
     return files
+
+
+def _points(localizers: Mapping[str, Localizer], scene: Scene) -> Any:
+    """Points of the scene, or of the first map, with their colours."""
+    if scene.points is not None:
+        return scene.points.xyz, scene.points.rgb
+    for map in (getattr(localizer, "map", None) for localizer in localizers.values()):
+        if map is not None:
+            return map.xyz.double().numpy(), map.rgb.numpy()
+    return None
 
 
 def _notes(localizers: Mapping[str, Localizer], scene: Scene) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from relocal.evaluation.rejection import Rejection
 from relocal.evaluation.uncertainty import Coverage, coverages
@@ -61,6 +61,8 @@ class Report:
     """The block of each image, whose errors are correlated; None: all are one."""
     rejections: Mapping[str, Rejection] = field(default_factory=dict)
     """By localizer, how well it tells photos of other places; empty if there were none."""
+    points: tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]] | None = None
+    """Map points of the scene or a map, and their colours, where there are some."""
     notes: tuple[str, ...] = ()
     """What else a reader must not miss."""
     made_by: Mapping[str, Any] = field(default_factory=dict)

@@ -38,11 +38,6 @@ class Ensemble:
         if len(self.members) < 2:
             raise InputError("--localizer ensemble: needs two runs or more.")
         self.run = self.members[0].run
-        if len({_digest(member.run.folder / WEIGHTS) for member in self.members}) < len(runs):
-            raise InputError(
-                "--localizer ensemble: two of its runs have the same weights; train them with "
-                "other seeds (--seed)."
-            )
         for member in self.members[1:]:
             other = member.run
             same = (other.scene, other.unit, other.training_images, dict(other.anchors)) == (
@@ -54,6 +49,11 @@ class Ensemble:
                     f"{other.folder}: was not trained on the images and poses of "
                     f"{self.run.folder}; an ensemble is of one scene and split."
                 )
+        if len({_digest(member.run.folder / WEIGHTS) for member in self.members}) < len(runs):
+            raise InputError(
+                "--localizer ensemble: two of its runs have the same weights; train them with "
+                "other seeds (--seed)."
+            )
         self.calibration = _calibration(self.members)
 
     def localize(self, image: Source | str, camera: Camera | None = None) -> Estimate:

@@ -107,7 +107,7 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
         axes.set_aspect("equal")
         axes.set_xlabel(f"to the right, {report.unit}")
         axes.set_ylabel(f"ahead, {report.unit}")
-        axes.set_title(_title(report, method))
+        axes.set_title(f"From above, {title(report, method)}")
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.legend(loc="best", frameon=True, fontsize=9)
@@ -189,12 +189,13 @@ def _curve(
     return np.insert(values, 0, 0.0), np.insert(shares, 0, 0.0)
 
 
-def _title(report: Report, method: str | None) -> str:
+def title(report: Report, method: str | None) -> str:
+    """What a view of a method's answers shows, and how good they are."""
     if method is None:
-        return f"{report.scene}, from above"
+        return report.scene
     numbers = report.summary()[method]
     return (
-        f"{report.scene}, from above: {method}, median {numbers['median_position']:.3f} "
+        f"{report.scene}: {method}, median {numbers['median_position']:.3f} "
         f"{report.unit}, {numbers['median_rotation_deg']:.2f}°"
     )
 

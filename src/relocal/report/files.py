@@ -7,6 +7,7 @@ from relocal.report.corruptions import CORRUPTED, draw_corruptions
 from relocal.report.figures import CURVES, TOP_VIEW, draw_curves, draw_top_view
 from relocal.report.page import report_to_html
 from relocal.report.photos import choose_photos
+from relocal.report.reconstruction import RECONSTRUCTION, draw_reconstruction
 from relocal.report.tables import report_to_json, report_to_markdown
 from relocal.scene import Scene
 from relocal.scene.files import new_folder, write_json
@@ -36,6 +37,8 @@ def save_report(
         (folder / "report.md").write_text(report_to_markdown(report), "utf-8")
         draw_top_view(report, folder / TOP_VIEW)
         draw_curves(report, folder / CURVES)
+        if report.points is not None:
+            draw_reconstruction(report, folder / RECONSTRUCTION)
         if report.corruptions:
             draw_corruptions(report, folder / CORRUPTED)
         page = report_to_html(report, choose_photos(report, scene, photos))

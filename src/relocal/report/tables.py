@@ -16,6 +16,7 @@ from relocal.report.corruptions import (
 from relocal.report.figures import CURVES, TOP_VIEW
 from relocal.report.lines import pose_to_json
 from relocal.report.making import trainings, unit_name
+from relocal.report.reconstruction import RECONSTRUCTION
 from relocal.report.uncertainty import ABOUT as SURE
 from relocal.report.uncertainty import REJECTED_ABOUT, coverage_rows, rejection_rows, stated
 
@@ -115,6 +116,7 @@ def report_to_markdown(report: Report) -> str:
             "",
             f"![Share of images at or below each error]({CURVES})",
             "",
+            *_reconstruction(report),
             *_uncertainty(report),
             *_rejections(report),
             *_corruptions(report),
@@ -130,6 +132,15 @@ def report_to_markdown(report: Report) -> str:
             "",
         ]
     )
+
+
+def _reconstruction(report: Report) -> list[str]:
+    if report.points is None:
+        return []
+    return [
+        f"![True (orange) and predicted (purple) positions among the map points]({RECONSTRUCTION})",
+        "",
+    ]
 
 
 def _uncertainty(report: Report) -> list[str]:

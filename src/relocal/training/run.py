@@ -275,8 +275,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     except SafetensorError as error:
         partial.unlink(missing_ok=True)
         raise InputError(
-            f"{path.name}: cannot be written ({error}); make room, and run it again (train goes on "
-            "with --resume)."
+            f"{path}: cannot be written ({error}); make room, and run it again (train goes on with "
+            "--resume)."
         ) from error
 
 

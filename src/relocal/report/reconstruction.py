@@ -1,0 +1,86 @@
+"""The figure of the reconstruction: map points, true and predicted positions, no photo."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from relocal.evaluation import Report
+from relocal.pose import Pose
+from relocal.report.figures import TRUE, answers, drawing, ground_axes, known_poses, title
+
+RECONSTRUCTION = "reconstruction.png"
+_TILT_DEG = 35.0  # below the horizon: a floor plan that still has height
+_GROUND, _PREDICTED = "#1b1e24", "#a884ff"  # the report's purple, light enough for a dark ground
+_MOST_POINTS = 60_000
+_MARGIN = 0.1
+
+
+def draw_reconstruction(report: Report, path: Path, method: str | None = None) -> None:
+    """Draws map points, true positions (orange), predictions (purple) and the origin (white).
+
+    As figure 1 of Ward, Jalwana & Bennamoun (2019). It looks ahead and down in parallel projection,
+    turned so that the mean training camera looks away from the eye.
+
+    Args:
+        report: The report; points are drawn where it has them.
+        path: The picture to write.
+        method: Whose predictions; by default the first localizer's.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    method = method or next(iter(report.localizers()), None)
+    view = _view(known_poses(report))
+    truth = report.truth.position.numpy() @ view
+    answered, predicted = answers(report, method)
+    found = predicted.position.numpy() @ view
+    with drawing():
+        figure = Figure(figsize=(9, 6.3), layout="constrained", facecolor=_GROUND)
+        axes = figure.add_subplot(facecolor=_GROUND)
+        _draw_points(axes, report, view)
+        joins = np.stack([truth[answered][:, :2], found[:, :2]], axis=1)
+        axes.add_collection(LineCollection(list(joins), color=_PREDICTED, lw=0.6, alpha=0.6))
+        if len(answered):
+            label = f"predicted: {method}"
+            axes.scatter(*found[:, :2].T, s=14, color=_PREDICTED, label=label, zorder=4)
+        axes.scatter(*truth[:, :2].T, s=14, color=TRUE, label="true", zorder=3)
+        axes.scatter(0, 0, s=70, color="white", label="origin", zorder=5)
+        _frame(axes, np.concatenate([truth, known_poses(report).position.numpy() @ view]))
+        axes.set_title(title(report, method), color="white")
+        axes.legend(
+            loc="lower right", facecolor=_GROUND, edgecolor="none", labelcolor="white", fontsize=9
+        )
+        figure.savefig(path, dpi=150, facecolor=_GROUND)
+
+
+def _view(poses: Pose) -> Float[np.ndarray, "3 3"]:
+    """Unit vectors in the world, as columns: right, up and towards the eye in the picture."""
+    right, ahead, up = ground_axes(poses).T
+    tilt = np.deg2rad(_TILT_DEG)
+    upwards = np.sin(tilt) * ahead + np.cos(tilt) * up
+    return np.stack([right, upwards, np.sin(tilt) * up - np.cos(tilt) * ahead], axis=1)
+
+
+def _draw_points(axes: Any, report: Report, view: Float[np.ndarray, "3 3"]) -> None:
+    """Map points in their colours, the far ones first."""
+    if report.points is None:
+        return
+    xyz, rgb = report.points
+    step = max(1, -(-len(xyz) // _MOST_POINTS))
+    seen, colours = xyz[::step] @ view, rgb[::step] / 255
+    order = seen[:, 2].argsort()
+    axes.scatter(*seen[order, :2].T, s=1.5, c=colours[order], alpha=0.7, linewidths=0, zorder=1)
+
+
+def _frame(axes: Any, cameras: Float[np.ndarray, "n 3"]) -> None:
+    """All cameras and the origin, and the points that lie about them."""
+    places = np.concatenate([cameras[:, :2], np.zeros((1, 2))])
+    low, high = places.min(0), places.max(0)
+    room = (0.5 + _MARGIN) * np.maximum(high - low, 0.3 * (high - low).max() + 1e-6)
+    middle = (low + high) / 2
+    axes.set_xlim(middle[0] - 2 * room[0], middle[0] + 2 * room[0])
+    axes.set_ylim(middle[1] - 2 * room[1], middle[1] + 2 * room[1])
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_axis_off()
