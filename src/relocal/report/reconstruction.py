@@ -14,7 +14,8 @@ RECONSTRUCTION = "reconstruction.png"
 _TILT_DEG = 35.0  # below the horizon: a floor plan that still has height
 _GROUND, _PREDICTED = "#1b1e24", "#a884ff"  # the report's purple, light enough for a dark ground
 _MOST_POINTS = 60_000
-_MARGIN = 0.1
+_ROOM = 1.8  # about the cameras, for what they look at
+_SHAPE = 1.5  # width over height
 
 
 def draw_reconstruction(report: Report, path: Path, method: str | None = None) -> None:
@@ -52,7 +53,7 @@ def draw_reconstruction(report: Report, path: Path, method: str | None = None) -
         axes.legend(
             loc="lower right", facecolor=_GROUND, edgecolor="none", labelcolor="white", fontsize=9
         )
-        figure.savefig(path, dpi=150, facecolor=_GROUND)
+        figure.savefig(path, dpi=110, facecolor=_GROUND)
 
 
 def _view(poses: Pose) -> Float[np.ndarray, "3 3"]:
@@ -78,9 +79,9 @@ def _frame(axes: Any, cameras: Float[np.ndarray, "n 3"]) -> None:
     """All cameras and the origin, and the points that lie about them."""
     places = np.concatenate([cameras[:, :2], np.zeros((1, 2))])
     low, high = places.min(0), places.max(0)
-    room = (0.5 + _MARGIN) * np.maximum(high - low, 0.3 * (high - low).max() + 1e-6)
-    middle = (low + high) / 2
-    axes.set_xlim(middle[0] - 2 * room[0], middle[0] + 2 * room[0])
-    axes.set_ylim(middle[1] - 2 * room[1], middle[1] + 2 * room[1])
-    axes.set_aspect("equal", adjustable="datalim")
+    middle, half = (low + high) / 2, (high - low) / 2
+    up = _ROOM * max(half[1], half[0] / _SHAPE, 1e-6)
+    axes.set_xlim(middle[0] - _SHAPE * up, middle[0] + _SHAPE * up)
+    axes.set_ylim(middle[1] - up, middle[1] + up)
+    axes.set_aspect("equal")
     axes.set_axis_off()
