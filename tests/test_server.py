@@ -24,8 +24,10 @@ from relocal.cli import main
 from relocal.errors import InputError
 from relocal.localizers import Regressor
 from relocal.scene import Scene
-from relocal.server import Place, ServeConfig, create_app, open_places
+from relocal.server.app import create_app
 from relocal.server.batching import Batcher, QueueFullError
+from relocal.server.config import ServeConfig
+from relocal.server.places import Place, open_places
 from relocal.types import Estimate
 
 

@@ -13,7 +13,7 @@ from relocal.cli.console import counted, warn
 from relocal.errors import InputError
 from relocal.images import Source
 from relocal.localizers import Localizer
-from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, doubt
+from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, refused
 from relocal.localizers.sequence import Filtered, Measured, PoseFilter, measured
 from relocal.sfm.frames import video_frames
 from relocal.sfm.sources import PHOTOS, VIDEOS
@@ -78,7 +78,7 @@ def asking(
         nonlocal unit, photos
         start, photos = perf_counter(), photos + 1
         estimate = localizer.localize(photo, camera)
-        if reject and not doubt(localizer, estimate) <= 1:
+        if reject and refused(localizer, estimate):
             estimate = None
         unit = unit if estimate is None else estimate.unit
         if filter is not None:

@@ -17,7 +17,7 @@ class Export:
 
     Its answers are compared with the run's on photos of the scene before anything is written.
 
-    Example: relocal export runs/heads scenes/heads --out exported/heads --precision int8
+    Example: relocal export runs/heads scenes/heads --out exported/heads
     """
 
     run_folder: Annotated[Positional[Path], arg(metavar="RUN")]

@@ -1,7 +1,7 @@
 """The verb that answers photos over HTTP."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,8 @@ from tyro.conf import Positional, arg
 
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError
+from relocal.server.config import ServeConfig
+from relocal.server.places import open_places
 
 API_KEY = "RELOCAL_API_KEY"
 
@@ -33,15 +35,7 @@ class Serve:
     """The address to listen at; 0.0.0.0 is all of this machine's."""
     port: int = 8000
     """The port to listen at."""
-    batch: int = 8
-    """Most photos that a network answers at once; 1 is one after the other."""
-    waiting: int = 64
-    """Most photos that may wait; further ones get 429 and Retry-After."""
-    max_mb: float = 20.0
-    """Largest body of a request, in megabytes."""
-    reject: bool = False
-    """Answer "cannot tell" where it is less sure than on nearly all held-out images; needs
-    calibrate."""
+    config: Annotated[ServeConfig, arg(name="")] = field(default_factory=ServeConfig)
     modules: Modules = ()
     """A Python file or module to import first, with a backbone that the run needs; may be given
     again."""
@@ -51,15 +45,12 @@ class Serve:
         if not 1 <= self.port <= 65535:
             raise InputError(f"--port: must be 1 to 65535, not {self.port}.")
         try:
-            server: Any = import_module("relocal.server")
+            server: Any = import_module("relocal.server.app")
             uvicorn: Any = import_module("uvicorn")
         except ImportError as error:
             raise InputError(f"serve needs pip install 'relocal[serve]' ({error}).") from None
-        config = server.ServeConfig(
-            batch=self.batch, waiting=self.waiting, max_mb=self.max_mb, reject=self.reject
-        )
-        places = server.open_places(self.folders, self.localizer)
-        app = server.create_app(places, config, os.environ.get(API_KEY) or None)
+        places = open_places(self.folders, self.localizer)
+        app = server.create_app(places, self.config, os.environ.get(API_KEY) or None)
         for place in places.values():
             print(f"{place.name}: {place.localizer.method}")
         print(f"http://{self.host}:{self.port}/docs", flush=True)

@@ -31,6 +31,7 @@ from relocal.localizers.doubt import (
     check_calibrated,
     check_doubts,
     doubt,
+    refused,
 )
 from relocal.metrics import (
     RECALL_THRESHOLDS_M,
@@ -201,7 +202,7 @@ def _ask(
     for done, index in enumerate(test.tolist(), start=1):
         estimate = localizer.localize(scene.path(index), scene.camera(index))
         doubts[done - 1] = doubt(localizer, estimate)
-        estimate = None if reject and not doubts[done - 1] <= 1 else estimate
+        estimate = None if reject and refused(localizer, estimate) else estimate
         estimates.append(None if estimate is None else estimate.pose)
         if estimate is not None:
             times.append(estimate.time_ms)
@@ -275,7 +276,7 @@ def _under_corruptions(
                 photo = corrupt(scene.path(index), kind, severity, scene.images[index])
                 for name, localizer in localizers.items():
                     estimate = localizer.localize(photo, scene.camera(index))
-                    if reject and can_doubt(localizer) and not doubt(localizer, estimate) <= 1:
+                    if reject and can_doubt(localizer) and refused(localizer, estimate):
                         estimate = None
                     poses[name].append(None if estimate is None else estimate.pose)
                 done += 1

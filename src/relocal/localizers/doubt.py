@@ -19,6 +19,11 @@ def doubt(localizer: Localizer, estimate: Estimate | None) -> float:
     return 0.0 if known is None else known.doubt(estimate)
 
 
+def refused(localizer: Localizer, estimate: Estimate | None) -> bool:
+    """Whether an answer is too unsure to be given; so is one whose spread is no number."""
+    return not doubt(localizer, estimate) <= 1
+
+
 def calibration_of(localizer: Localizer) -> Calibration | None:
     """The calibration of a localizer that has one."""
     return getattr(localizer, "calibration", None)

@@ -16,7 +16,8 @@ from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_about, search
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.structure import RATIO, estimate, pose_of
-from relocal.pose import Pose, rotation_angle
+from relocal.pose import Pose
+from relocal.scene.scene import same_poses
 from relocal.training import Run
 from relocal.types import Estimate
 
@@ -54,7 +55,7 @@ class Hybrid:
                 f"{self.run.folder}: a run of the scene {self.run.scene!r} ({self.run.unit}) does "
                 f"not go with a map of {self.map.scene!r} ({self.map.unit})."
             )
-        if not _same_poses(self.run, self.map):
+        if not _same_truth(self.run, self.map):
             raise InputError(
                 f"{self.run.folder}: the run and the map were made of other poses of "
                 f"{self.map.scene!r}; two ground truths of one place are never mixed."
@@ -110,18 +111,12 @@ class Hybrid:
         return self.method, found
 
 
-def _same_poses(run: Run, map: FeatureMap) -> bool:
-    """Whether the images whose poses a run knows have them in the map, too, to single precision."""
+def _same_truth(run: Run, map: FeatureMap) -> bool:
+    """Whether images whose poses both know have the same ones; True where they share none."""
     index = {name: i for i, name in enumerate(map.training_images)}
     shared = [name for name in run.anchors if name in index]
-    mine = map.poses[torch.tensor([index[name] for name in shared], dtype=torch.long)].to(
-        torch.float64
-    )
-    theirs = torch.tensor([list(run.anchors[name]) for name in shared]).reshape(-1, 7).double()
-    moved = (mine.position - theirs[:, :3]).norm(dim=-1)
-    turned = rotation_angle(mine.quaternion, theirs[:, 3:])
-    near = moved <= _SINGLE * (1 + mine.position.norm(dim=-1))
-    return bool((near & (turned <= _SINGLE)).all())
+    mine = map.poses[torch.tensor([index[name] for name in shared], dtype=torch.long)]
+    return same_poses(mine, [run.anchors[name] for name in shared], _SINGLE)
 
 
 def _one_core() -> ThreadPoolExecutor:

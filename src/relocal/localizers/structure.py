@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from relocal.camera import Camera
 from relocal.images import Source, camera_of_photo
-from relocal.localizers.feature_map import Described, FeatureMap, extract
+from relocal.localizers.feature_map import LEAST_POINTS, Described, FeatureMap, extract
 from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_near, search
 from relocal.pose import Pose
@@ -22,7 +22,7 @@ RATIO = 0.8
 RANSAC_PX, NEAR_PX = 8.0, 6.0
 """Errors that are allowed while a pose is found, and then while it is refined, in a photo as it is
 looked at."""
-LEAST_INLIERS = 12
+LEAST_INLIERS = LEAST_POINTS
 _ENOUGH_TO_DOUBT, _DOUBT_BY, _OFF_FOCAL = 50, 200, 0.03
 _OTHER_LENS = 1.4  # ratio of focal lengths
 
@@ -134,10 +134,8 @@ def _arrays(
 
 def _unusual(known: Camera, camera: Camera) -> str | None:
     """A lens so far from those of the map that its photo is looked at too small to doubt it."""
-    longer, other = (
-        float(one.focal.mean()) / max(one.width, one.height) for one in (camera, known)
-    )
-    ratio = longer / other
+    its, usual = (float(one.focal.mean()) / max(one.width, one.height) for one in (camera, known))
+    ratio = its / usual
     if 1 / _OTHER_LENS < ratio < _OTHER_LENS:
         return None
     return (

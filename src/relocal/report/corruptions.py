@@ -17,6 +17,7 @@ from relocal.report.figures import (
     drawing,
     errors_of,
     far_apart,
+    logarithmic,
     unit_of,
 )
 from relocal.report.panels import STYLE, inline_svg
@@ -167,8 +168,7 @@ def _plot(figure: Any, report: Report, quantity: Quantity) -> None:
         axes.set_title(kind, fontsize=9)
         axes.set_xticks(range(SEVERITIES + 1))
         if logs:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
+            logarithmic(axes, "y")
             axes.set_ylim(0.8 * least, 1.2 * top)
         else:
             axes.set_ylim(0, 1.05 * top)

@@ -43,6 +43,12 @@ def look_of(report: Report, name: str) -> dict[str, Any]:
     return {"color": colours(report)[name], "ls": dashed, "lw": 2}
 
 
+def logarithmic(axes: Any, which: Literal["x", "y"]) -> None:
+    """Makes an axis logarithmic, with plain numbers: powers would be formulas."""
+    axes.set(**{f"{which}scale": "log"})
+    getattr(axes, f"{which}axis").set_major_formatter("{x:g}")
+
+
 def far_apart(values: Iterable[float]) -> bool:
     """Whether errors differ so much that only logarithms show them all."""
     seen = [value for value in values if np.isfinite(value) and value > 0]
@@ -170,8 +176,7 @@ def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
     far = 1.1 * max(*tails, 1e-6)
     if far_apart(median(e) for e in shown):
         least = min(np.quantile(e[e > 0], 0.05) for e in shown if np.isfinite(e[e > 0]).any())
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")  # powers would be formulas
+        logarithmic(axes, "x")
         axes.set_xlim(min(least, far / 2), far)
     else:
         axes.set_xlim(0, far)

@@ -8,7 +8,15 @@ from jaxtyping import Float
 
 from relocal.evaluation import Report
 from relocal.evaluation.uncertainty import Coverage, reliability, risk_coverage
-from relocal.report.figures import GRID, Quantity, errors_of, far_apart, look_of, unit_of
+from relocal.report.figures import (
+    GRID,
+    Quantity,
+    errors_of,
+    far_apart,
+    logarithmic,
+    look_of,
+    unit_of,
+)
 from relocal.report.panels import panel
 
 Curve = tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]
@@ -100,8 +108,7 @@ def risk_panel(report: Report, quantity: Quantity) -> str:
             axes.plot(kept, medians, **look_of(report, name))
         axes.set_xlim(0, 1)
         if far_apart(float(medians[-1]) for _, medians in curves.values()):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
+            logarithmic(axes, "y")
         else:
             axes.set_ylim(bottom=0)
         axes.set_xlabel("share of photos, the surest first")

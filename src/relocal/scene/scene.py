@@ -205,11 +205,7 @@ class Scene:
         if not anchors or not anchors.keys() <= index.keys():
             return False
         mine = self.poses[torch.tensor([index[name] for name in anchors])]
-        theirs = torch.tensor(list(anchors.values()), dtype=torch.float64)
-        moved = (mine.position - theirs[:, :3]).norm(dim=-1)
-        turned = rotation_angle(mine.quaternion, theirs[:, 3:])
-        near = moved <= ANCHOR_TOLERANCE * (1 + mine.position.norm(dim=-1))
-        return bool((near & (turned <= ANCHOR_TOLERANCE)).all())
+        return same_poses(mine, list(anchors.values()), ANCHOR_TOLERANCE)
 
     def cache_folder(self) -> Path:
         """Where images made from this scene are kept: in its folder if that can be written to."""
@@ -261,3 +257,19 @@ def some(names: list[str], limit: int = 5) -> str:
     """The first few names, and how many more there are."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def same_poses(poses: Pose, rows: Sequence[Sequence[float]], tolerance: float) -> bool:
+    """Whether poses are those of rows x, y, z, qw, qx, qy, qz, to a tolerance.
+
+    Args:
+        poses: Poses, (n,).
+        rows: As many rows.
+        tolerance: Of a length, and of a radian.
+    """
+    theirs = torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
+    mine = poses.to(torch.float64)
+    moved = (mine.position - theirs[:, :3]).norm(dim=-1)
+    turned = rotation_angle(mine.quaternion, theirs[:, 3:])
+    near = moved <= tolerance * (1 + mine.position.norm(dim=-1))
+    return bool((near & (turned <= tolerance)).all())

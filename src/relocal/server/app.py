@@ -9,9 +9,10 @@ from PIL import Image
 
 from relocal import __version__
 from relocal.server.bounds import BoundedBody
+from relocal.server.config import ServeConfig
 from relocal.server.places import Place
 from relocal.server.routes import photos, router
-from relocal.server.service import ServeConfig, Service
+from relocal.server.service import Service
 
 
 def create_app(

@@ -1,7 +1,6 @@
 """Service: what a server knows, and how it answers one photo."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import HTTPException
@@ -9,39 +8,16 @@ from fastapi import HTTPException
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images import open_photo
-from relocal.localizers.doubt import check_doubts, doubt
+from relocal.localizers.doubt import check_doubts, refused
 from relocal.report import estimate_to_json
 from relocal.server.batching import Batcher, QueueFullError
+from relocal.server.config import ServeConfig
 from relocal.server.metrics import Metrics
 from relocal.server.places import Place
 from relocal.server.schemas import Location
 
 PHOTO_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 RETRY_AFTER_S = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """How requests are answered."""
-
-    batch: int = 8
-    """Most photos that a network answers at once; 1 is one after the other."""
-    waiting: int = 64
-    """Most photos that may wait; further ones get 429 and Retry-After."""
-    max_mb: float = 20.0
-    """Largest body of a request, in megabytes."""
-    batch_photos: int = 32
-    """Most photos of one batch request."""
-    reject: bool = False
-    """Answer "cannot tell" where it is less sure than on nearly all held-out images; needs
-    calibrate."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "waiting", "batch_photos"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')}: must be at least 1.")
-        if not 0 < self.max_mb <= 1000:
-            raise InputError(f"--max-mb: must be in (0, 1000], not {self.max_mb}.")
 
 
 class Service:
@@ -86,8 +62,8 @@ class Service:
         except InputError as error:
             raise HTTPException(422, str(error)) from error
         self.metrics.located(place.name, estimate)
-        sure = not self.config.reject or doubt(place.localizer, estimate) <= 1
-        if estimate is None or not sure:
+        unsure = self.config.reject and refused(place.localizer, estimate)
+        if estimate is None or unsure:
             return Location(located=False, scene=place.name, unit=place.unit)
         values: dict[str, Any] = estimate_to_json(estimate, "")
         del values["photo"]
