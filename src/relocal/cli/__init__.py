@@ -30,6 +30,7 @@ from relocal.cli.verbs import (
     Train,
     Triangulate,
 )
+from relocal.cli.viewing import View
 from relocal.errors import InputError, unknown
 from relocal.losses import COUPLED, LOSSES
 from relocal.plugins import import_modules
@@ -57,6 +58,7 @@ Verb = (
     | Evaluate
     | Study
     | Localize
+    | View
     | Export
     | Serve
     | Demo
@@ -76,6 +78,7 @@ VERBS: dict[str, type[Verb]] = {
     "evaluate": Evaluate,
     "study": Study,
     "localize": Localize,
+    "view": View,
     "export": Export,
     "serve": Serve,
     "demo": Demo,

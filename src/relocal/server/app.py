@@ -10,6 +10,7 @@ from PIL import Image
 from relocal import __version__
 from relocal.server.bounds import BoundedBody
 from relocal.server.config import ServeConfig
+from relocal.server.page import pages
 from relocal.server.places import Place
 from relocal.server.routes import photos, router
 from relocal.server.service import Service
@@ -51,6 +52,7 @@ def create_app(
     app.middleware("http")(service.metrics.count)
     app.include_router(photos)
     app.include_router(router)
+    app.include_router(pages)
     return app
 
 

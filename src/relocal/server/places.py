@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.evaluation.evaluating import sources_of
 from relocal.localizers import FeatureMap, Localizer, open_localizer, open_localizers
+from relocal.pose import Pose
+from relocal.viewer.place import Points
 
 MOST_POINTS = 20_000
 
@@ -30,25 +33,35 @@ class Place:
         """The camera of the scene's photos."""
         return sources_of(self.localizer)[0].photo_camera
 
+    @property
+    def recorded(self) -> Pose:
+        """Where it was recorded: all training images of a map, some of those of a run."""
+        if self.map is not None:
+            return self.map.poses
+        anchors = list(sources_of(self.localizer)[0].anchors.values())
+        values = torch.tensor(anchors, dtype=torch.float64)
+        return Pose(values[:, :3], values[:, 3:])
+
+    @property
+    def points(self) -> Points:
+        """Map points and their colours, where there is a map; at most ``MOST_POINTS``."""
+        if self.map is None:
+            return None
+        rows = torch.linspace(0, len(self.map) - 1, min(len(self.map), MOST_POINTS)).long()
+        return self.map.xyz[rows].double().numpy(), self.map.rgb[rows].numpy()
+
     def to_json(self) -> dict[str, Any]:
         """What a program that draws the place needs."""
-        source = sources_of(self.localizer)[0]
+        source, points = sources_of(self.localizer)[0], self.points
         return {
             "name": self.name,
             "unit": self.unit,
             "method": self.localizer.method,
             "camera": self.camera.to_json(),
             "training_images": len(source.training_images),
-            "points": [] if self.map is None else _points(self.map),
-            "training_positions": [] if self.map is None else self.map.poses.position.tolist(),
+            "points": [] if points is None else np.hstack(points).round(4).tolist(),
+            "training_positions": self.recorded.position.tolist(),
         }
-
-
-def _points(map: FeatureMap) -> list[list[float]]:
-    """x, y, z, r, g, b of map points, at most ``MOST_POINTS`` of them."""
-    rows = torch.linspace(0, len(map) - 1, min(len(map), MOST_POINTS)).long()
-    values = torch.cat([map.xyz[rows], map.rgb[rows].float()], dim=1)
-    return [[round(v, 4) for v in row] for row in values.tolist()]
 
 
 def open_places(folders: Sequence[Path], localizer: str | None = None) -> dict[str, Place]:

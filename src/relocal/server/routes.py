@@ -3,12 +3,16 @@
 import hmac
 from typing import Annotated
 
+import torch
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
 from starlette.datastructures import UploadFile
 
 from relocal.camera import Camera, parse_camera
 from relocal.errors import InputError
+from relocal.pose import Pose
+from relocal.server.page import NO_VIEWER
 from relocal.server.places import Place
 from relocal.server.schemas import (
     BATCH_BODY,
@@ -18,10 +22,12 @@ from relocal.server.schemas import (
     Location,
     Reason,
     Scene,
+    Scenes,
     Status,
     UnreadPhoto,
 )
 from relocal.server.service import PHOTO_TYPES, Service
+from relocal.viewer.recording import record, viewer_page
 
 _FORM = "multipart/form-data"
 
@@ -70,6 +76,17 @@ Where = Annotated[Place, Depends(_place)]
 Lens = Annotated[Camera | None, Depends(_camera)]
 Known = Annotated[Service, Depends(_service)]
 
+_Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Position = Annotated[
+    list[_Number] | None,
+    Query(min_length=3, max_length=3, description="An answer's, three times"),
+]
+Quaternion = Annotated[
+    list[_Number] | None,
+    Query(min_length=4, max_length=4, description="An answer's w, x, y, z, four times"),
+]
+Sigma = Annotated[float | None, Query(ge=0, le=1e6, description="An answer's sigma_m")]
+
 router = APIRouter()
 photos = APIRouter(prefix="/v1", dependencies=[Depends(_check_key)])
 
@@ -98,6 +115,34 @@ async def localize_batch(request: Request, service: Known, place: Where, camera:
 def scene(service: Known, place: Where) -> Scene:
     """What is known of a scene: its unit and camera, map points and where it was recorded."""
     return Scene(**place.to_json(), scenes=list(service.places))
+
+
+@photos.get("/scenes", responses=ERRORS)
+def scenes(service: Known) -> Scenes:
+    """The names of this server's scenes."""
+    return Scenes(scenes=list(service.places))
+
+
+@photos.get(
+    "/scene/view",
+    response_class=Response,
+    responses={**ERRORS, 200: {"content": {"application/octet-stream": {}}}},
+)
+def scene_view(
+    place: Where, position: Position = None, quaternion: Quaternion = None, sigma: Sigma = None
+) -> Response:
+    """A scene and an answer in it in three dimensions, for /viewer/?playbackPath=ADDRESS."""
+    if (position is None) != (quaternion is None):
+        raise HTTPException(422, "position and quaternion belong together; give both.")
+    if viewer_page() is None:
+        raise HTTPException(404, NO_VIEWER)
+    answer = None
+    if position is not None and quaternion is not None:
+        answer = Pose.from_quaternion(
+            *(torch.tensor(values, dtype=torch.float64) for values in (position, quaternion))
+        )
+    content = record(place.recorded, place.points, place.camera, answer, sigma)
+    return Response(content, media_type="application/octet-stream")
 
 
 @router.get("/healthz")

@@ -60,6 +60,12 @@ class Scene(BaseModel):
     scenes: list[str] = Field(description="All scenes of this server")
 
 
+class Scenes(BaseModel):
+    """The places that the server answers for."""
+
+    scenes: list[str] = Field(examples=[["kitchen", "office"]])
+
+
 class Status(BaseModel):
     """How the server is."""
 

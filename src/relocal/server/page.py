@@ -1,0 +1,57 @@
+"""The page for people: a photo is dropped or taken, and seen where it was taken."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import FileResponse
+
+from relocal.viewer.recording import viewer_page
+
+NO_VIEWER = "this server has no viewer: pip install 'relocal[view]'."
+_FILES = Path(__file__).with_name("page_files")
+_KINDS = {"page.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_ONLY_OURS = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self' blob:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+# viser's page is one file with all that it runs, and makes workers of it.
+_VIEWER = (
+    "default-src 'self' blob: data: 'unsafe-inline' 'unsafe-eval'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'self'"
+)
+
+pages = APIRouter(include_in_schema=False)
+
+
+def _file(name: str) -> Response:
+    headers = {"Content-Security-Policy": _ONLY_OURS, "X-Content-Type-Options": "nosniff"}
+    return FileResponse(_FILES / name, media_type=f"{_KINDS[name]}; charset=utf-8", headers=headers)
+
+
+@pages.get("/")
+def page() -> Response:
+    """The page."""
+    return _file("page.html")
+
+
+@pages.get("/page.css")
+def style() -> Response:
+    """How it looks."""
+    return _file("page.css")
+
+
+@pages.get("/page.js")
+def script() -> Response:
+    """What it does."""
+    return _file("page.js")
+
+
+@pages.get("/viewer/")
+def viewer() -> Response:
+    """What plays /v1/scene/view in the page."""
+    file = viewer_page()
+    if file is None:
+        raise HTTPException(404, NO_VIEWER)
+    headers = {"Content-Security-Policy": _VIEWER, "X-Content-Type-Options": "nosniff"}
+    return FileResponse(file, media_type="text/html; charset=utf-8", headers=headers)

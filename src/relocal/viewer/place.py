@@ -1,0 +1,150 @@
+"""A place in three dimensions: its map points, its origin, and the cameras in it."""
+
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from relocal.camera import Camera
+from relocal.errors import InputError
+from relocal.pose import Pose
+from relocal.report.figures import ground_axes
+
+MOST_POINTS = 100_000
+_POINT, _DOT, _CAMERA = 0.005, 0.02, 0.06  # shares of how far the cameras are spread
+_BACK, _UP = 1.0, 0.8  # where the eye stands behind and above the cameras, in spreads
+# The reports' colours, purple and grey light and dark enough for a dark ground.
+ORANGE, PURPLE, GREY, WHITE = (232, 130, 12), (168, 132, 255), (98, 104, 112), (255, 255, 255)
+
+Points = tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]] | None
+
+
+def start_viser(host: str, port: int) -> Any:
+    """An empty ``viser.ViserServer``, with a dark ground.
+
+    Args:
+        host: The address to listen at.
+        port: The port to listen at; 0 is any that is free.
+
+    Raises:
+        InputError: If viser is not installed, or the port is taken.
+    """
+    try:
+        viser: Any = import_module("viser")
+    except ImportError:
+        raise InputError("the viewer needs pip install 'relocal[view]'.") from None
+    with redirect_stdout(StringIO()):  # it would print a frame about itself
+        server = viser.ViserServer(host=host, port=port, label="relocal", verbose=False)
+    if port and server.get_port() != port:  # it goes on with the next one that is free
+        server.stop()
+        raise InputError(f"--port {port}: is taken; give another.")
+    # Sharing would open a tunnel through the servers of viser's makers.
+    server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
+    return server
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large things are drawn, in the scene's unit."""
+
+    spread: float
+    """Half of the diagonal of the box around the cameras."""
+
+    @staticmethod
+    def of(poses: Pose) -> "Sizes":
+        """From where cameras are."""
+        places = poses.position
+        box = (places.max(0).values - places.min(0).values).norm() if len(poses) else 0.0
+        return Sizes(max(float(box) / 2, 1e-3))
+
+    @property
+    def camera(self) -> float:
+        """Of a camera's frustum."""
+        return _CAMERA * self.spread
+
+    @property
+    def dot(self) -> float:
+        """Of a position."""
+        return _DOT * self.spread
+
+
+def draw_place(server: Any, points: Points, cameras: Pose) -> Sizes:
+    """Draws map points and the origin, and puts the eye behind and above the cameras.
+
+    Args:
+        server: A ``viser.ViserServer``.
+        points: Map points and their colours, where there are some; at most ``MOST_POINTS`` are
+            drawn.
+        cameras: The cameras that the view is turned by, at least one.
+
+    Returns:
+        How large things are in it.
+    """
+    sizes = Sizes.of(cameras)
+    _, ahead, up = ground_axes(cameras).T
+    server.scene.set_up_direction(up)
+    middle = cameras.position.double().mean(0).numpy()
+    # At least a few camera lengths: one camera alone has no spread.
+    server.initial_camera.position = middle + sizes.spread * (_UP * up - _BACK * ahead)
+    server.initial_camera.look_at = middle + sizes.spread * 0.5 * ahead
+    server.initial_camera.up = up
+    if points is not None and len(points[0]):
+        step = -(-len(points[0]) // MOST_POINTS)
+        xyz, rgb = (part[::step] for part in points)
+        server.scene.add_point_cloud(
+            "/points",
+            points=xyz.astype(np.float32),
+            colors=rgb,
+            point_size=_POINT * sizes.spread,
+            point_shape="circle",
+            point_shading="flat",
+        )
+    server.scene.add_icosphere("/origin", radius=sizes.dot, color=WHITE)
+    return sizes
+
+
+def add_camera(
+    scene: Any,
+    name: str,
+    pose: Pose,
+    camera: Camera | None,
+    size: float,
+    colour: tuple[int, ...],
+    photo: UInt8[np.ndarray, "h w 3"] | None = None,
+) -> Any:
+    """Draws a camera as the pyramid that it sees.
+
+    Args:
+        scene: ``viser``'s scene.
+        name: Its name in there; one of the same name is replaced.
+        pose: ``world_from_cam``, batch shape ().
+        camera: For its field of view; None: a usual one.
+        size: How large, in the scene's unit.
+        colour: Red, green, blue, to 255.
+        photo: What it saw, shown in the pyramid's base.
+    """
+    fov, aspect = field_of_view(camera)
+    return scene.add_camera_frustum(
+        name,
+        fov=fov,
+        aspect=aspect,
+        scale=size,
+        thickness=1.5,
+        thickness_units="screen",
+        color=colour,
+        image=photo,
+        wxyz=pose.quaternion.tolist(),
+        position=pose.position.tolist(),
+    )
+
+
+def field_of_view(camera: Camera | None) -> tuple[float, float]:
+    """How high a camera sees, in radians, and its width over its height."""
+    if camera is None:
+        return 0.85, 4 / 3
+    focal = float(camera.focal[1])
+    return 2 * float(np.arctan(camera.height / 2 / focal)), camera.width / camera.height
