@@ -274,7 +274,10 @@ def test_a_localizer_that_breaks_is_a_500_and_the_server_goes_on(
 
 def test_it_describes_itself(client: TestClient) -> None:
     about = client.get("/openapi.json").json()
-    paths = {"/v1/localize", "/v1/localize/batch", "/v1/scene", "/healthz", "/readyz", "/metrics"}
+    paths = {
+        f"/v1/{name}" for name in ("localize", "localize/batch", "scene", "scenes", "scene/view")
+    }
+    paths |= {"/healthz", "/readyz", "/metrics"}
     assert set(about["paths"]) == paths
     ask = about["paths"]["/v1/localize"]["post"]
     assert {"image/jpeg", "multipart/form-data"} <= ask["requestBody"]["content"].keys()
@@ -294,3 +297,38 @@ def test_bad_options_are_refused(place: Place, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as end:
         main(["serve", str(tmp_path / "none")])
     assert end.value.code == 2
+
+
+def test_a_wrong_option_is_said_in_a_sentence(client: TestClient) -> None:
+    wrong = {"position": ["1", "x", "3"], "sigma": "-1"}
+    answer = client.get("/v1/scene/view", params=wrong)
+    assert answer.status_code == 422
+    detail = answer.json()["detail"]
+    assert "position.1: " in detail
+    assert "sigma: " in detail
+    half = client.get("/v1/scene/view", params={"position": ["1", "2", "3"]})
+    assert half.status_code == 422
+    assert "belong together" in half.json()["detail"]
+
+
+def test_the_page_and_its_viewer_are_served(client: TestClient) -> None:
+    page = client.get("/")
+    assert "Where was this photo taken?" in page.text
+    for part in ("/page.css", "/page.js", "/viewer/", "/v1/scene/view"):
+        answer = client.get(part)
+        assert answer.status_code == 200
+        assert len(answer.content) > 1000
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+def test_without_a_viewer_the_page_still_answers(
+    client: TestClient, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("relocal.server.page", "relocal.server.routes"):
+        monkeypatch.setattr(f"{module}.viewer_page", lambda: None)
+    for part in ("/viewer/", "/v1/scene/view"):
+        answer = client.get(part)
+        assert answer.status_code == 404
+        assert "relocal[view]" in answer.json()["detail"]
+    answer = client.post("/v1/localize", content=photo(tiny_scene), headers=JPEG)
+    assert answer.json()["located"]

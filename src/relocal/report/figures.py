@@ -173,7 +173,7 @@ def plot_curves(axes: Any, report: Report, quantity: Quantity) -> None:
     names = [name for name in report.methods if name == ORACLE or name not in BASELINES]
     shown = [errors_of(report, name, quantity) for name in names]
     tails = [np.quantile(e[np.isfinite(e)], 0.9) for e in shown if np.isfinite(e).any()]
-    far = 1.1 * max(*tails, 1e-6)
+    far = 1.1 * max([*tails, 1e-6])
     if far_apart(median(e) for e in shown):
         least = min(np.quantile(e[e > 0], 0.05) for e in shown if np.isfinite(e[e > 0]).any())
         logarithmic(axes, "x")

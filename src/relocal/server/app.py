@@ -4,7 +4,9 @@ import io
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from PIL import Image
 
 from relocal import __version__
@@ -48,12 +50,23 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
+    app.add_exception_handler(RequestValidationError, _refuse)
     app.add_middleware(BoundedBody, most_bytes=round(1e6 * service.config.max_mb))
     app.middleware("http")(service.metrics.count)
     app.include_router(photos)
     app.include_router(router)
     app.include_router(pages)
     return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Says in one sentence, as of every other refusal, what of a request is wrong."""
+    assert isinstance(error, RequestValidationError)
+    parts = [
+        f"{'.'.join(map(str, one['loc'][1:])) or one['loc'][0]}: {one['msg']}"
+        for one in error.errors()
+    ]
+    return JSONResponse({"detail": f"{'; '.join(parts)}."}, 422)
 
 
 def _grey_photo(place: Place) -> bytes:

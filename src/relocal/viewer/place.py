@@ -16,7 +16,7 @@ from relocal.report.figures import ground_axes
 
 MOST_POINTS = 100_000
 _POINT, _DOT, _CAMERA = 0.005, 0.02, 0.06  # shares of how far the cameras are spread
-_BACK, _UP = 1.0, 0.8  # where the eye stands behind and above the cameras, in spreads
+_BACK, _UP = 1.3, 1.1  # where the eye stands behind and above the cameras, in spreads
 # The reports' colours, purple and grey light and dark enough for a dark ground.
 ORANGE, PURPLE, GREY, WHITE = (232, 130, 12), (168, 132, 255), (98, 104, 112), (255, 255, 255)
 
@@ -88,9 +88,8 @@ def draw_place(server: Any, points: Points, cameras: Pose) -> Sizes:
     _, ahead, up = ground_axes(cameras).T
     server.scene.set_up_direction(up)
     middle = cameras.position.double().mean(0).numpy()
-    # At least a few camera lengths: one camera alone has no spread.
     server.initial_camera.position = middle + sizes.spread * (_UP * up - _BACK * ahead)
-    server.initial_camera.look_at = middle + sizes.spread * 0.5 * ahead
+    server.initial_camera.look_at = middle + sizes.spread * 0.3 * ahead
     server.initial_camera.up = up
     if points is not None and len(points[0]):
         step = -(-len(points[0]) // MOST_POINTS)

@@ -201,7 +201,7 @@ class Viewer:
             f"{name}/positions",
             points=(places if len(places) else _HIDDEN).astype(np.float32),
             colors=colour,
-            point_size=self.sizes.dot / 2,
+            point_size=self.sizes.dot / 3,
             point_shape="circle",
             precision="float32",
             visible=len(places) > 0,

@@ -1,0 +1,142 @@
+"""A real server and clients that mean no good, or hang up: it refuses, lives on and stays small."""
+
+import io
+import re
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="serving is an extra: pip install 'relocal[serve]'")
+
+import httpx
+from serving import served
+
+from relocal.scene import Scene
+from relocal.server.app import create_app
+from relocal.server.config import ServeConfig
+from relocal.server.places import open_places
+
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def site(tiny_run: Path) -> Iterator[str]:
+    with served(create_app(open_places([tiny_run]), ServeConfig(waiting=8))) as address:
+        yield address
+
+
+def encoded(form: str, size: tuple[int, int] = (160, 120)) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", size, "grey").save(content, form)
+    return content.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG that says it has 30,000 x 30,000 pixels."""
+    small = encoded("PNG", (64, 64))
+    width = (30_000).to_bytes(4, "big")
+    header = b"IHDR" + width + width + small[24:29]
+    return small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:]
+
+
+def resident_mb() -> float:
+    """How much memory this process, and the server in it, holds."""
+    told = Path("/proc/self/status")
+    if not told.is_file():
+        pytest.skip("no /proc here: memory is not measured")
+    found = re.search(r"VmRSS:\s+(\d+) kB", told.read_text("utf-8"))
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+BAD: dict[str, tuple[bytes, str, tuple[int, ...], str]] = {
+    "nothing": (b"", "image/jpeg", (400,), "empty"),
+    "fifty megabytes": (b"\xff\xd8" * 25_000_000, "image/jpeg", (413,), "larger"),
+    "a bomb": (bomb(), "image/png", (422,), "megapixels"),
+    "a GIF": (encoded("GIF"), "image/jpeg", (415,), "GIF"),
+    "an SVG": (SVG, "image/png", (422,), "not a photo"),
+    "half a JPEG": (encoded("JPEG", (640, 480))[:2000], "image/jpeg", (422,), "damaged"),
+    "a photo that is called text": (encoded("JPEG"), "text/plain", (415,), "Content-Type"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_is_bad_is_refused_with_a_reason(site: str, what: str) -> None:
+    content, kind, statuses, reason = BAD[what]
+    try:
+        answer = httpx.post(
+            f"{site}/v1/localize", content=content, headers={"Content-Type": kind}, timeout=60
+        )
+    except (httpx.WriteError, httpx.ReadError):  # refused before all was sent
+        assert what == "fifty megabytes"
+    else:
+        assert answer.status_code in statuses
+        assert reason in answer.json()["detail"]
+    assert httpx.get(f"{site}/readyz").status_code == 200
+
+
+def test_no_path_of_a_form_is_used(site: str, tiny_scene: Scene, tmp_path: Path) -> None:
+    photo = tiny_scene.path(0).read_bytes()
+    for name in ("../../../etc/passwd", str(tmp_path / "written.jpg"), "a\x00b.jpg", "a" * 5000):
+        answer = httpx.post(f"{site}/v1/localize", files={"photo": (name, photo)}, timeout=60)
+        assert answer.status_code in (200, 400)
+        assert "passwd" not in answer.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def raw(site: str) -> socket.socket:
+    place = urlsplit(site)
+    assert place.hostname is not None
+    assert place.port is not None
+    return socket.create_connection((place.hostname, place.port), timeout=10)
+
+
+def head(length: int, kind: str = "image/jpeg") -> bytes:
+    lines = ("POST /v1/localize HTTP/1.1", "Host: x", f"Content-Type: {kind}")
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+def test_who_hangs_up_half_way_leaves_nothing(site: str, tiny_scene: Scene) -> None:
+    photo = tiny_scene.path(0).read_bytes()
+    httpx.post(f"{site}/v1/localize", content=photo, headers=JPEG, timeout=60)
+    before = resident_mb()
+    for i in range(40):
+        with raw(site) as connection:
+            if i % 2:
+                connection.sendall(head(19_000_000) + b"x" * 1_000_000)  # of 19 it promised
+            else:
+                connection.sendall(head(len(photo)) + photo)  # and goes before the answer
+    waited_until(lambda: "relocal_waiting" in (text := metrics(site)) and " 0.0" in text)
+    answer = httpx.post(f"{site}/v1/localize", content=photo, headers=JPEG, timeout=60)
+    assert answer.status_code == 200
+    assert resident_mb() - before < 60
+
+
+def test_what_is_large_and_many_does_not_grow(site: str) -> None:
+    large = b"\xff\xd8" + b"x" * 15_000_000  # small enough to be read, and no photo
+    httpx.post(f"{site}/v1/localize", content=large, headers=JPEG, timeout=60)
+    before = resident_mb()
+    for _ in range(10):
+        answer = httpx.post(f"{site}/v1/localize", content=large, headers=JPEG, timeout=60)
+        assert answer.status_code == 422
+    assert resident_mb() - before < 60
+
+
+def metrics(site: str) -> str:
+    lines = httpx.get(f"{site}/metrics").text.splitlines()
+    return "\n".join(line for line in lines if line.startswith("relocal_waiting{"))
+
+
+def waited_until(what: Any, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.1)
