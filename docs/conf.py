@@ -23,9 +23,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "results/studies/*/study.md"]
 # Other folders are not walked through: scenes and environments hold many files.
-exclude_patterns = [
-    p.name for p in ROOT.iterdir() if p.is_dir() and p.name not in ("docs", "results")
-]
+_FOLDERS = {p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "."} | {"build"}
+exclude_patterns = [".*", *sorted(_FOLDERS - {"docs", "results"})]
 
 myst_heading_anchors = 4  # the anchors that code hosts give headings
 myst_enable_extensions = ["html_image"]
@@ -39,14 +38,14 @@ maximum_signature_line_length = 90
 # Types of other packages, and of inner modules, have no page here.
 nitpick_ignore_regex = [("py:.*", r"(?!relocal\.\w+$).*")]
 
+highlight_language = "text"
 html_theme = "furo"
 html_title = f"relocal {release}"
 html_copy_source = False
 html_show_sourcelink = False
-html_static_path = ["site"]
+html_static_path = ["site/site.css"]
 html_css_files = ["site.css"]
-templates_path = ["site"]
-html_additional_pages = {"index": "to-the-start.html"}  # the site's own address leads to the pages
+html_extra_path = ["site/index.html"]  # leads from the site's address to its first page
 
 
 def fields_are_arguments(
@@ -59,9 +58,9 @@ def fields_are_arguments(
 def keep_colons(
     _app: Sphinx, what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
 ) -> None:
-    """Begins a field's text with an empty comment, lest napoleon take words before a colon for a type.
+    """Begins a field's text with an empty comment, lest napoleon take what it says for a type.
 
-    It looks for one in the first line only.
+    That is how it reads words before a colon, in the first line.
     """
     if what in ("attribute", "property"):
         lines[:0] = ["..", ""]
