@@ -49,5 +49,8 @@ bench: $(STAMP)  ## Run the scripts in bench/, one after the other.
 	  [ -e "$$script" ] || continue; none=no; echo "== $$script"; $(PY) "$$script"; \
 	done; [ $$none = no ] || echo "bench/ holds no script yet"
 
-docs: $(STAMP)  ## Check the documentation's links and run its examples.
+docs: $(STAMP)  ## Build the documentation's site, check its links and run its examples.
+	$(PY) -m pip install --disable-pip-version-check -q -e '.[docs]' -c constraints.txt
+	$(PY) -m sphinx -E -W --keep-going -n -q -c docs . build/docs
+	@echo "the site: build/docs/index.html"
 	$(PY) -m pytest -m docs

@@ -41,7 +41,6 @@ MAX_LINES = 400
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PYTHON = SOURCES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "bench").rglob("*.py"))
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")])
 
 
 def relative(path: Path) -> str:
@@ -174,10 +173,3 @@ def test_files_name_no_machine_path() -> None:
     contents = ((path, path.read_bytes()) for path in paths if path.is_file())
     pattern = re.compile(rb"(?<![\w.])/(?:work|root)/")
     assert [relative(p) for p, data in contents if b"\0" not in data and pattern.search(data)] == []
-
-
-@pytest.mark.docs
-@pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text("utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -97,10 +97,13 @@ def check(label: str, names: dict[str, Any], page: str = "README.md") -> None:
 
 @pytest.mark.docs
 @pytest.mark.slow
-def test_readme_runs(tiny_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_page_runs(
+    page: str, tiny_room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(tiny_room, tmp_path / "room")
     monkeypatch.chdir(tmp_path)
-    check("", {})
+    check("", {}, page)
 
 
 @pytest.mark.docs
