@@ -48,7 +48,14 @@ if TYPE_CHECKING:
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
     from relocal.publishing import LICENCES, PublishConfig, publish
-    from relocal.report import plain_table, save_labels, save_report, save_study, study_table
+    from relocal.report import (
+        load_report,
+        plain_table,
+        save_labels,
+        save_report,
+        save_study,
+        study_table,
+    )
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.sfm import (
         LabelConfig,
@@ -67,6 +74,7 @@ if TYPE_CHECKING:
     )
     from relocal.training import PRESETS, Run, TrainConfig, ViewConfig, load_run, train
     from relocal.types import Estimate, Prediction, Target
+    from relocal.viewer import Gathered, gather, view
 
 __version__ = "0.1.0"
 
@@ -97,7 +105,10 @@ _HOME = {
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
     "publishing": ("LICENCES", "PublishConfig", "publish"),
-    "report": ("plain_table", "save_labels", "save_report", "save_study", "study_table"),
+    "report": (
+        *("load_report", "plain_table"),
+        *("save_labels", "save_report", "save_study", "study_table"),
+    ),
     "scene": ("Scene", "load_scene", "save_scene"),
     "sfm": (
         *("LabelConfig", "Labelling", "TriangulateConfig"),
@@ -106,6 +117,7 @@ _HOME = {
     "studies": ("StudyConfig", "comparisons", "load_study", "pooled_twins", "study"),
     "training": ("PRESETS", "Run", "TrainConfig", "ViewConfig", "load_run", "train"),
     "types": ("Estimate", "Prediction", "Target"),
+    "viewer": ("Gathered", "gather", "view"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
