@@ -3,6 +3,7 @@
 import io
 import re
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -128,6 +129,24 @@ def test_what_is_large_and_many_does_not_grow(site: str) -> None:
         answer = httpx.post(f"{site}/v1/localize", content=large, headers=JPEG, timeout=60)
         assert answer.status_code == 422
     assert resident_mb() - before < 60
+
+
+def test_who_waits_when_it_ends_is_answered(tiny_run: Path, tiny_scene: Scene) -> None:
+    photo = tiny_scene.path(0).read_bytes()
+    found: list[int] = []
+
+    def ask(address: str) -> None:
+        answer = httpx.post(f"{address}/v1/localize", content=photo, headers=JPEG, timeout=60)
+        found.append(answer.status_code)
+
+    with served(create_app(open_places([tiny_run]), ServeConfig(batch=1))) as address:
+        asking = [threading.Thread(target=ask, args=(address,)) for _ in range(12)]
+        for thread in asking:
+            thread.start()
+        waited_until(lambda: " 0.0" not in metrics(address) or found)
+    for thread in asking:
+        thread.join()
+    assert found == [200] * 12
 
 
 def metrics(site: str) -> str:
