@@ -48,7 +48,14 @@ if TYPE_CHECKING:
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
     from relocal.publishing import LICENCES, PublishConfig, publish
-    from relocal.report import plain_table, save_labels, save_report, save_study, study_table
+    from relocal.report import (
+        estimate_to_ros,
+        plain_table,
+        save_labels,
+        save_report,
+        save_study,
+        study_table,
+    )
     from relocal.scene import Scene, load_scene, save_scene
     from relocal.sfm import (
         LabelConfig,
@@ -97,7 +104,10 @@ _HOME = {
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
     "publishing": ("LICENCES", "PublishConfig", "publish"),
-    "report": ("plain_table", "save_labels", "save_report", "save_study", "study_table"),
+    "report": (
+        *("estimate_to_ros", "plain_table", "save_labels", "save_report", "save_study"),
+        "study_table",
+    ),
     "scene": ("Scene", "load_scene", "save_scene"),
     "sfm": (
         *("LabelConfig", "Labelling", "TriangulateConfig"),

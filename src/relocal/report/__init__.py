@@ -3,10 +3,18 @@
 from relocal.report.figures import CURVES, TOP_VIEW, draw_curves, draw_top_view
 from relocal.report.files import save_report
 from relocal.report.labels import draw_labels, labels_to_markdown, save_labels, scale_text
-from relocal.report.lines import Format, estimate_line, estimate_to_json, pose_to_json
+from relocal.report.lines import (
+    Answer,
+    Format,
+    answer_texts,
+    estimate_line,
+    estimate_to_json,
+    pose_to_json,
+)
 from relocal.report.making import unit_name
 from relocal.report.page import report_to_html
 from relocal.report.photos import Photos, choose_photos
+from relocal.report.ros import estimate_to_ros
 from relocal.report.study_files import save_study
 from relocal.report.study_tables import study_table
 from relocal.report.surfaces import loss_surfaces
@@ -20,14 +28,17 @@ from relocal.report.tables import (
 __all__ = [
     "CURVES",
     "TOP_VIEW",
+    "Answer",
     "Format",
     "Photos",
+    "answer_texts",
     "choose_photos",
     "draw_curves",
     "draw_labels",
     "draw_top_view",
     "estimate_line",
     "estimate_to_json",
+    "estimate_to_ros",
     "labels_to_markdown",
     "loss_surfaces",
     "plain_table",
