@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         study_table,
     )
     from relocal.scene import Scene, load_scene, save_scene
+    from relocal.session import Alignment, align
     from relocal.sfm import (
         LabelConfig,
         Labelling,
@@ -109,6 +110,7 @@ _HOME = {
         "study_table",
     ),
     "scene": ("Scene", "load_scene", "save_scene"),
+    "session": ("Alignment", "align"),
     "sfm": (
         *("LabelConfig", "Labelling", "TriangulateConfig"),
         *("add_photos", "label", "triangulate"),

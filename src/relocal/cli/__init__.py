@@ -22,6 +22,7 @@ from relocal.cli.localizing import Calibrate, Evaluate, Localize, Map
 from relocal.cli.public import Get, Paper
 from relocal.cli.publishing import Publish
 from relocal.cli.serving import Serve
+from relocal.cli.sessions import Align
 from relocal.cli.studies import Study
 from relocal.cli.verbs import (
     Demo,
@@ -57,6 +58,7 @@ Verb = (
     | Evaluate
     | Study
     | Localize
+    | Align
     | Export
     | Serve
     | Demo
@@ -76,6 +78,7 @@ VERBS: dict[str, type[Verb]] = {
     "evaluate": Evaluate,
     "study": Study,
     "localize": Localize,
+    "align": Align,
     "export": Export,
     "serve": Serve,
     "demo": Demo,
