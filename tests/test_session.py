@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch.testing import assert_close
@@ -23,6 +23,7 @@ from relocal.session.files import key_of
 from relocal.sfm.alignment import Similarity
 
 seeds = st.integers(0, 10_000)
+some = settings(max_examples=25)
 Poses = dict[str, Pose]
 FLIP = np.diag([1.0, -1.0, -1.0])  # OpenGL's camera axes in OpenCV's
 
@@ -67,6 +68,7 @@ def same(found: Similarity, truth: Similarity, tolerance: float = 1e-7) -> None:
 # --- laws --------------------------------------------------------------------------------------
 
 
+@some
 @given(seed=seeds, unit=st.sampled_from(["m", "unit"]), walk=st.sampled_from(["anywhere", "line"]))
 def test_the_motion_that_made_the_pairs_is_found(seed: int, unit: str, walk: str) -> None:
     session, truth = some_poses(seed, 5, walk), some_similarity(seed + 1, unit == "unit")
@@ -78,6 +80,7 @@ def test_the_motion_that_made_the_pairs_is_found(seed: int, unit: str, walk: str
     assert found.warnings == ()
 
 
+@some
 @given(seed=seeds, unit=st.sampled_from(["m", "unit"]))
 def test_moving_the_map_or_the_session_composes(seed: int, unit: str) -> None:
     session, truth = some_poses(seed, 12), some_similarity(seed + 1, unit == "unit")
@@ -94,6 +97,7 @@ def test_moving_the_map_or_the_session_composes(seed: int, unit: str) -> None:
     )
 
 
+@some
 @given(seed=seeds, unit=st.sampled_from(["m", "unit"]))
 def test_wrong_pairs_have_next_to_no_say(seed: int, unit: str) -> None:
     draw = np.random.default_rng(seed)
@@ -118,6 +122,7 @@ def test_wrong_pairs_have_next_to_no_say(seed: int, unit: str) -> None:
     assert "disagree with the others" in found.warnings[0]
 
 
+@some
 @given(seed=seeds)
 def test_even_two_wrong_pairs_of_five_are_told(seed: int) -> None:
     session, truth = some_poses(seed, 5), some_similarity(seed + 1, scaled=False)
@@ -151,7 +156,7 @@ def test_positions_alone_agree_with_scipy_and_rotations_with_their_mean() -> Non
 
 def test_both_kinds_of_evidence_beat_each_alone() -> None:
     errors: dict[str, list[float]] = {"both": [], "positions": [], "rotations": []}
-    for seed in range(40):
+    for seed in range(20):
         session, truth = some_poses(seed, 8), some_similarity(seed + 1, scaled=False)
         rough = noisy(truth.poses(session), seed + 2, 0.15, 2.0)
         here, there = session.position, rough.position

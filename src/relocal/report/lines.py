@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from relocal.camera import Camera
 from relocal.datasets.writing import nerfstudio_transforms
+from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.report.ros import check_metres, estimate_to_ros
 from relocal.types import Estimate
@@ -47,7 +48,7 @@ def answer_texts(answers: Iterable[Answer], form: Format) -> Iterator[str]:
     that the format has.
 
     Raises:
-        InputError: If the format is in metres and the scene has no known scale.
+        InputError: As ``estimate_line``.
     """
     if form == "nerfstudio":
         if known := list(answers):
@@ -74,7 +75,8 @@ def estimate_line(estimate: Estimate, photo: str, index: int, form: LineFormat) 
             photo's name states, as EuRoC's do (1403636579763555584.png), else ``index`` seconds.
 
     Raises:
-        InputError: If the format is in metres and the scene has no known scale.
+        InputError: If the format is in metres and the scene has no known scale, or cannot hold the
+            photo's name.
     """
     return _LINES[form](estimate, photo, index)
 
@@ -102,6 +104,11 @@ def _colmap(estimate: Estimate, photo: str, index: int) -> str:
 
 
 def _images_txt(estimate: Estimate, photo: str, index: int) -> str:
+    if photo.split() != [photo]:
+        raise InputError(
+            f"{photo}: COLMAP ends a name in images.txt at its first space; rename the photo, or "
+            "take --format colmap."
+        )
     return f"{_joined(index + 1, *_cam_from_world(estimate.pose), 1, photo)}\n"
 
 
