@@ -55,7 +55,7 @@ def answers(truth: np.ndarray) -> list[Answer]:
     ]
 
 
-def printed(answers: list[Answer], form: Format) -> str:
+def printed(answers: list[Answer], form: Any) -> str:
     return "".join(f"{text}\n" for text in answer_texts(answers, form))
 
 

@@ -137,13 +137,18 @@ def test_even_two_wrong_pairs_of_five_are_told(seed: int) -> None:
 # --- oracles -----------------------------------------------------------------------------------
 
 
+def turn_of_positions(here: torch.Tensor, there: torch.Tensor) -> Rotation:
+    centred = ((points - points.mean(0)).numpy() for points in (there, here))
+    return Rotation.align_vectors(*centred)[0]
+
+
 def test_positions_alone_agree_with_scipy_and_rotations_with_their_mean() -> None:
     """Where one kind of evidence is next to exact, the answer is that of it alone."""
     session, truth = some_poses(0, 40), some_similarity(1, scaled=False)
     exact = truth.poses(session)
     rough_turns = align(named(noisy(exact, 2, 0.001, 8.0)), named(session)).map_from_session
     here, there = session.position, noisy(exact, 2, 0.001, 8.0).position
-    oracle, _ = Rotation.align_vectors(there - there.mean(0), here - here.mean(0))
+    oracle = turn_of_positions(here, there)
     apart = Rotation.from_matrix(rough_turns.rotation) * oracle.inv()
     assert np.degrees(apart.magnitude()) < 0.01
     rough = noisy(exact, 3, 0.8, 0.05)
@@ -160,7 +165,7 @@ def test_both_kinds_of_evidence_beat_each_alone() -> None:
         session, truth = some_poses(seed, 8), some_similarity(seed + 1, scaled=False)
         rough = noisy(truth.poses(session), seed + 2, 0.15, 2.0)
         here, there = session.position, rough.position
-        positions, _ = Rotation.align_vectors(there - there.mean(0), here - here.mean(0))
+        positions = turn_of_positions(here, there)
         turns = Rotation.from_quat(rough.quaternion.numpy(), scalar_first=True)
         turns = turns * Rotation.from_quat(session.quaternion.numpy(), scalar_first=True).inv()
         both = align(named(rough), named(session)).map_from_session.rotation
