@@ -134,6 +134,28 @@ def test_even_two_wrong_pairs_of_five_are_told(seed: int) -> None:
     assert found.kept.tolist() == [True, False, True, False, True]
 
 
+@some
+@given(seed=seeds, unit=st.sampled_from(["m", "unit"]))
+def test_nine_of_twenty_that_agree_on_another_motion_are_outvoted(seed: int, unit: str) -> None:
+    session, truth = some_poses(seed, 20), some_similarity(seed + 1, unit == "unit")
+    other = some_similarity(seed + 2, unit == "unit")
+    estimates = named(noisy(truth.poses(session), seed + 3, 0.01 * truth.scale, 0.3))
+    estimates |= {f"photo{i}": other.poses(session)[i] for i in range(9)}
+    found = align(estimates, named(session), unit=unit).map_from_session
+    apart = found.rotation @ truth.rotation.T
+    assert np.degrees(Rotation.from_matrix(apart.numpy()).magnitude()) < 1
+
+
+@pytest.mark.parametrize("count", [5, 8])
+def test_few_sound_pairs_are_not_taken_for_wrong(count: int) -> None:
+    kept: list[bool] = []
+    for seed in range(20):
+        session, truth = some_poses(seed, count), some_similarity(seed + 1, scaled=False)
+        estimates = named(noisy(truth.poses(session), seed + 2, 0.1, 2.0))
+        kept += align(estimates, named(session)).kept.tolist()
+    assert np.mean(kept) > 0.99
+
+
 # --- oracles -----------------------------------------------------------------------------------
 
 
@@ -257,7 +279,7 @@ def test_pairs_that_do_not_belong_together_are_refused() -> None:
         with pytest.raises(InputError, match=message):
             align(named(turned_only), named(session), unit=unit)
     centimetres = Pose(100 * session.position, session.quaternion)
-    with pytest.raises(InputError, match="positions are still"):
+    with pytest.raises(InputError, match=r"positions ask for scale 0\.01; .* not in metres"):
         align(named(right), named(centimetres))
 
 

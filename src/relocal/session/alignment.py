@@ -5,6 +5,7 @@ taken in the map, roughly, and now and then wrongly. A few photos of which both 
 ``map_from_session``, by which everything in the one frame is found in the other.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -26,8 +27,8 @@ from relocal.sfm.alignment import Similarity
 
 LEAST_PAIRS = 5
 _MOST_DEG = 20.0  # in the median: more than a network that learned anything is off
-_MOST_OF_WAY = 0.5  # of how far the device went: more, and the positions do not belong together
-_MOST_SCALE_ERROR = 0.1
+_LEAST_OF_SPREAD = 0.5  # of how the estimates spread: less way of the device explains nothing
+_MOST_SCALE, _MOST_SCALE_ERROR = 2.0, 0.1
 _STILL = 3.0  # times the positions' spread: less way says nothing of rotations
 _SIGNIFICANT = 4.0  # standard deviations
 
@@ -172,14 +173,21 @@ def _contradiction(fit: Fit, left: PoseErrors, here: Pose, there: Pose, unit: st
             f"{off_deg:.0f}° apart in the median, their positions {off:.2g} {unit}."
         )
     way = fit.by.scale * spread(here)
-    if off > _MOST_OF_WAY * way > _MOST_OF_WAY**2 * spread(there):
+    # Of pairs that do not belong together it is √2 times the way, by Pythagoras.
+    if off > way > _LEAST_OF_SPREAD * spread(there):
         return (
             f"estimates and session do not fit: at best their positions are still "
             f"{off:.2g} {unit} apart in the median, of {way:.2g} {unit} that the device moved."
         )
-    if unit != "m" and fit.scale_error > _MOST_SCALE_ERROR:
+    if unit == "m" and _scale_is_off(fit, _MOST_SCALE):
         return (
-            f"the scale is uncertain by {100 * fit.scale_error:.0f} %: the device moved by "
+            f"estimates and session do not fit: positions ask for scale {fit.free_scale:.3g}; one "
+            "of them is not in metres (--unit unit finds a scale)."
+        )
+    relative = fit.scale_error / fit.by.scale
+    if unit != "m" and relative > _MOST_SCALE_ERROR:
+        return (
+            f"the scale is uncertain by {100 * relative:.0f} %: the device moved by "
             f"{spread(here):.2g} m in the median, and estimates scatter by {fit.sigma:.2g} {unit}; "
             "walk farther."
         )
@@ -209,10 +217,15 @@ def _doubts(fit: Fit, here: Pose, names: Sequence[str], unit: str) -> list[str]:
             f"the device moved by {spread(here):.2g} m in the median, and estimates scatter by "
             f"{fit.sigma:.2g} {unit}: the turn rests on the photos' rotations alone; walk farther."
         )
-    off = abs(fit.free_scale - 1)
-    if unit == "m" and off > max(_MOST_SCALE_ERROR, _SIGNIFICANT * fit.scale_error):
+    if unit == "m" and _scale_is_off(fit, 1 + _MOST_SCALE_ERROR):
         doubts.append(
             f"positions fit better with scale {fit.free_scale:.3g}; is the scene in metres, and "
             "the session? (--unit unit finds a scale.)"
         )
     return doubts
+
+
+def _scale_is_off(fit: Fit, factor: float) -> bool:
+    """Whether positions ask for a scale so many times larger or smaller than 1, beyond doubt."""
+    larger = max(fit.free_scale, 1 / fit.free_scale) if fit.free_scale > 0 else math.inf
+    return larger > factor and abs(fit.free_scale - 1) > _SIGNIFICANT * fit.scale_error

@@ -44,7 +44,7 @@ class Fit:
     free_scale: float
     """The scale that the positions ask for under this turn, whether or not it was free."""
     scale_error: float
-    """Its relative standard deviation; infinite where the cameras do not move."""
+    """Its standard deviation; infinite where the cameras do not move."""
 
 
 def fit_poses(source: Pose, target: Pose, *, scaled: bool) -> Fit:
@@ -80,8 +80,8 @@ def fit_poses(source: Pose, target: Pose, *, scaled: bool) -> Fit:
     here, there = _centred(pairs.source, weights), _centred(pairs.target, weights)
     length = float((weights[:, None] * here.square()).sum().sqrt())
     free = _scale(by.rotation, here, there, weights) if length > 0 else by.scale
-    error = sigma / (max(free, _FLOOR) * length) if length > 0 else math.inf
-    return Fit(by, squared <= _CUT, sigma, free, error)
+    left = _sigma((free * here @ by.rotation.T - there).norm(dim=-1), 0.0)
+    return Fit(by, squared <= _CUT, sigma, free, left / length if length > 0 else math.inf)
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,14 @@ def _misfit(by: Similarity, pairs: _Pairs) -> tuple[tuple[float, float], Float[T
     """Spreads of positions and rotations per axis, and each pair's squared residual in them."""
     position = (by.points(pairs.source) - pairs.target).norm(dim=-1)
     rotation = rotation_angle(matrix_to_quaternion(by.rotation).expand_as(pairs.turns), pairs.turns)
-    few = 1 + 5 / max(len(position) - 1, 1)  # few residuals look too small (Rousseeuw 1987)
-    floor = _FLOOR * (1 + _reach(pairs.target))
-    sigma_position = max(few * float(position.median()) / _MEDIAN_OF_CHI, floor)
-    sigma_rotation = max(few * float(rotation.median()) / _MEDIAN_OF_CHI, _FLOOR)
-    squared = (position / sigma_position).square() + (rotation / sigma_rotation).square()
-    return (sigma_position, sigma_rotation), squared
+    sigmas = _sigma(position, _FLOOR * (1 + _reach(pairs.target))), _sigma(rotation, _FLOOR)
+    return sigmas, (position / sigmas[0]).square() + (rotation / sigmas[1]).square()
+
+
+def _sigma(lengths: Float[Tensor, " n"], least: float) -> float:
+    """The spread per axis that lengths of errors show, most of which are sound."""
+    few = 1 + 5 / max(len(lengths) - 1, 1)  # few residuals look too small (Rousseeuw 1987)
+    return max(few * float(lengths.median()) / _MEDIAN_OF_CHI, least)
 
 
 def _refitted(
