@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from relocal.cli.console import counted, warn
 from relocal.errors import InputError
@@ -23,9 +23,9 @@ class Align:
     Example: relocal align estimates.jsonl session.jsonl --axes arkit --out map_from_session.json
     """
 
-    estimates: Positional[Path]
+    estimates: Annotated[Positional[Path], arg(metavar="ESTIMATES")]
     """Where the photos were taken, as localize --format json or tum prints it."""
-    session: Positional[Path]
+    session: Annotated[Positional[Path], arg(metavar="SESSION")]
     """session_from_device of the same photos, as the device says it."""
     out: Path
     """The JSON file to make: map_from_session, and what it leaves of each pair."""
