@@ -22,7 +22,7 @@ from relocal.localizers import Regressor
 from relocal.scene import Scene
 from relocal.training import PRESETS, TrainConfig
 
-VERBS = ("import", "get", "train", "evaluate", "localize", "demo", "paper")
+VERBS = ("import", "get", "train", "evaluate", "localize", "align", "demo", "paper")
 
 Ended = tuple[int, str, str]  # exit code, output, error output
 

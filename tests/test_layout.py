@@ -30,6 +30,7 @@ ORDER = (
         "backbones",
         "features",
         "sfm",
+        "session",
     ),
     *("types", "models", "losses", "training", "localizers", "evaluation", "studies", "report"),
     *("publishing", "viewer", "exporting", "server", "demonstration", "paper", "cli", "__main__"),

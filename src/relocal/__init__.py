@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from relocal.pose import ROTATIONS, Pose
     from relocal.publishing import LICENCES, PublishConfig, publish
     from relocal.report import (
+        estimate_to_ros,
         load_report,
         plain_table,
         save_labels,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         study_table,
     )
     from relocal.scene import Scene, load_scene, save_scene
+    from relocal.session import Alignment, align
     from relocal.sfm import (
         LabelConfig,
         Labelling,
@@ -106,10 +108,11 @@ _HOME = {
     "pose": ("ROTATIONS", "Pose"),
     "publishing": ("LICENCES", "PublishConfig", "publish"),
     "report": (
-        *("load_report", "plain_table"),
+        *("estimate_to_ros", "load_report", "plain_table"),
         *("save_labels", "save_report", "save_study", "study_table"),
     ),
     "scene": ("Scene", "load_scene", "save_scene"),
+    "session": ("Alignment", "align"),
     "sfm": (
         *("LabelConfig", "Labelling", "TriangulateConfig"),
         *("add_photos", "label", "triangulate"),

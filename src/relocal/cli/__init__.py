@@ -22,6 +22,7 @@ from relocal.cli.localizing import Calibrate, Evaluate, Localize, Map
 from relocal.cli.public import Get, Paper
 from relocal.cli.publishing import Publish
 from relocal.cli.serving import Serve
+from relocal.cli.sessions import Align
 from relocal.cli.studies import Study
 from relocal.cli.verbs import (
     Demo,
@@ -59,6 +60,7 @@ Verb = (
     | Study
     | Localize
     | View
+    | Align
     | Export
     | Serve
     | Demo
@@ -79,6 +81,7 @@ VERBS: dict[str, type[Verb]] = {
     "study": Study,
     "localize": Localize,
     "view": View,
+    "align": Align,
     "export": Export,
     "serve": Serve,
     "demo": Demo,

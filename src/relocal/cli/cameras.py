@@ -1,9 +1,9 @@
-"""``--camera``: doubted where it is unlikely."""
+"""``--camera``: fitted to a photo, and doubted where it is unlikely."""
 
 import torch
 
 from relocal.camera import CAMERA_MODELS, Camera
-from relocal.images import Source, upright_size
+from relocal.images import Source, exif_camera, fit_camera, upright_size
 
 _OFF_CENTRE = 0.1  # of a side: farther from the middle no lens looks
 
@@ -31,3 +31,12 @@ def camera_doubts(camera: Camera, photo: Source) -> list[str]:
             f"{width} x {height}; that is wrong for a cropped photo."
         )
     return doubts
+
+
+def known_camera(camera: Camera | None, photo: Source, name: str) -> Camera | None:
+    """A photo's camera as far as it is known: the one given, scaled to the photo, else EXIF's.
+
+    Raises:
+        InputError: If the photo cannot be read, or has another shape than the camera's.
+    """
+    return exif_camera(photo) if camera is None else fit_camera(camera, *upright_size(photo), name)

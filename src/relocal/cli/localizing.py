@@ -1,18 +1,21 @@
 """The verbs for localizers: make a map, measure, and say where photos were taken."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from relocal.camera import parse_camera
+from relocal.camera import Camera, parse_camera
 from relocal.cli.asking import Warnings, asking, photos_in, photos_of
+from relocal.cli.cameras import known_camera
 from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError
 from relocal.evaluation import Report, evaluate, evaluate_estimates
+from relocal.images import Source
 from relocal.localizers import (
     Localizer,
     MapConfig,
@@ -22,7 +25,7 @@ from relocal.localizers import (
     open_localizers,
     save_map,
 )
-from relocal.report import Format, estimate_line, plain_table, save_report
+from relocal.report import Answer, Format, answer_texts, plain_table, save_report
 from relocal.scene import load_scene
 from relocal.scene.files import check_new
 
@@ -180,7 +183,7 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Localize:
-    """Say where photos were taken, a line a photo.
+    """Say where photos were taken, a line a photo (but for --format nerfstudio).
 
     Example: relocal localize runs/heads photo.jpg --format json
     """
@@ -204,7 +207,8 @@ class Localize:
     """With --sequence: how many frames of the recording that was learned from lie between two
     photos, 2 where every second frame was left out."""
     format: Format = "text"
-    """text and tum give world_from_cam; colmap gives cam_from_world; json gives both."""
+    """text, tum, euroc and ros give world_from_cam; nerfstudio does, with OpenGL's axes, as one
+    transforms.json; colmap and images.txt give cam_from_world; json gives both."""
     camera: str | None = None
     """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
     them), scaled where a photo has another size; without it that of EXIF or the scene."""
@@ -220,22 +224,38 @@ class Localize:
         localizer, called = self._localizer(), self.localizer or str(self.run_folder)
         step = self.step if self.sequence else None
         ask = asking(called, localizer, camera, reject=self.reject, step=step)
-        failed, warnings = 0, Warnings()
-        index = -1
-        for index, (name, source) in enumerate(photos_of(self.photos)):
-            try:
-                estimate = ask(name, source)
-            except InputError as error:
-                failed += 1
-                warn(str(error))
-                continue
-            warnings.tell(name, estimate)
+        asked = failed = 0
+
+        def answers() -> Iterator[Answer]:
+            nonlocal asked, failed
+            warnings = Warnings()
+            for index, (name, source) in enumerate(photos_of(self.photos)):
+                asked = index + 1
+                try:
+                    estimate = ask(name, source)
+                except InputError as error:
+                    failed += 1
+                    warn(str(error))
+                    continue
+                warnings.tell(name, estimate)
+                yield Answer(estimate, name, index, self._camera(camera, name, source))
+            warnings.tell_rest(asked)
+
+        for text in answer_texts(answers(), self.format):
             # Flushed, so that a pipe gets each answer when it is known.
-            print(estimate_line(estimate, name, index, self.format), flush=True)
-        warnings.tell_rest(index + 1)
-        if failed == index + 1:
+            print(text, flush=True)
+        if failed == asked:
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
+
+    def _camera(self, given: Camera | None, name: str, source: Source) -> Camera | None:
+        """The camera that the format writes down, if it writes one."""
+        if self.format != "nerfstudio":
+            return None
+        camera = known_camera(given, source, name)
+        if camera is None:
+            warn(f"{name}: no EXIF says its focal length, and nerfstudio needs it; give --camera.")
+        return camera
 
     def _localizer(self) -> Localizer:
         if self.localizer is None:

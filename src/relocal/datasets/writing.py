@@ -4,7 +4,7 @@ nerfstudio and TUM say all of a camera. 7-Scenes and Cambridge know a focal leng
 for them photos are resampled to a pinhole camera whose axis meets the centre, where theirs is not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -68,21 +68,40 @@ def export_scene(
 
 def write_nerfstudio(scene: Scene, folder: Path, progress: Progress) -> None:
     """``transforms.json`` with OpenGL poses, and ``images/``."""
-    frames: list[dict[str, Any]] = []
-    matrices = scene.poses.matrix()
-    matrices[..., 1:3] *= -1  # x right, y up, looking along -z
     for i, name in enumerate(scene.images):
         _link(scene.path(i), folder / "images" / name)
         progress(i + 1, len(scene), _WRITING)
-        frame = {"file_path": f"images/{name}", "transform_matrix": matrices[i].tolist()}
-        frames.append({**frame, **(_opencv(scene.camera(i)) if len(scene.cameras) > 1 else {})})
-    shared = _opencv(scene.cameras[0]) if len(scene.cameras) == 1 else {}
     lists = {
         f"{part}_filenames": [f"images/{name}" for name in scene.splits.get(part, ())]
         for part in ("train", "test")
     }
-    content = {"camera_model": "OPENCV", **shared, **(lists if all(lists.values()) else {})}
-    write_json(folder / "transforms.json", {**content, "frames": frames})
+    paths = [f"images/{name}" for name in scene.images]
+    content = nerfstudio_transforms(
+        paths, scene.poses, [scene.camera(i) for i in range(len(paths))]
+    )
+    write_json(folder / "transforms.json", {**(lists if all(lists.values()) else {}), **content})
+
+
+def nerfstudio_transforms(
+    paths: Sequence[str], poses: Pose, cameras: Sequence[Camera | None]
+) -> dict[str, Any]:
+    """What a ``transforms.json`` holds.
+
+    Args:
+        paths: Where the images are, seen from the file.
+        poses: ``world_from_cam``, (n,); written with OpenGL's axes.
+        cameras: An image's camera, or None where it is not known, which leaves its intrinsics out.
+            They stand at the top where all images have the same.
+    """
+    matrices = poses.matrix()
+    matrices[..., 1:3] *= -1  # x right, y up, looking along -z
+    intrinsics = [{} if camera is None else _opencv(camera) for camera in cameras]
+    shared = intrinsics[0] if all(one == intrinsics[0] for one in intrinsics) else {}
+    frames = [
+        {"file_path": path, "transform_matrix": matrix, **({} if shared else own)}
+        for path, matrix, own in zip(paths, matrices.tolist(), intrinsics, strict=True)
+    ]
+    return {"camera_model": "OPENCV", **shared, "frames": frames}
 
 
 def _opencv(camera: Camera) -> dict[str, Any]:

@@ -244,6 +244,15 @@ def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "
     return resample(image, camera.resized(image.shape[2], image.shape[1]), target)
 
 
+def exif_camera(source: Source) -> Camera | None:
+    """The pinhole camera of the focal length that a photo's EXIF states; None where it has none."""
+    focal = exif_focal_px(source)
+    if focal is None:
+        return None
+    width, height = upright_size(source)
+    return Camera.pinhole(width, height, focal, focal, width / 2, height / 2)
+
+
 def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str | None]:
     """The camera of a photo that comes without one: from EXIF, else the scene's.
 
@@ -254,10 +263,9 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     Returns:
         The camera, and a warning when the focal length had to be assumed.
     """
+    if (known := exif_camera(source)) is not None:
+        return known, None
     width, height = upright_size(source)
-    focal = exif_focal_px(source)
-    if focal is not None:
-        return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), None
     if (width, height) == (scene_camera.width, scene_camera.height):
         same = (
             "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
