@@ -20,7 +20,6 @@ from relocal.errors import InputError, unknown
 from relocal.exporting.card import card
 from relocal.exporting.formats import (
     half,
-    quantised,
     save_onnx,
     save_openvino,
     save_torch,
@@ -29,6 +28,7 @@ from relocal.exporting.formats import (
 )
 from relocal.exporting.graph import PhotoToPose
 from relocal.exporting.parity import Parity, parity, photo_of, spread_evenly
+from relocal.exporting.quantised import quantised
 from relocal.localizers.calibration import CALIBRATION
 from relocal.localizers.exported import Runtime, onnx_runtime, openvino_runtime
 from relocal.scene import Scene, load_scene
