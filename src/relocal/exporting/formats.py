@@ -13,7 +13,7 @@ from torch import nn
 
 from relocal.errors import InputError
 from relocal.exporting.quantised import exact_nodes
-from relocal.localizers.exported import OUTPUTS
+from relocal.localizers.exported import OPENVINO_HINT, OUTPUTS
 
 
 def traced(network: nn.Module, height: int, width: int) -> Any:
@@ -72,8 +72,14 @@ def save_onnx(model: Any, file: Path) -> None:
     onnx.save(model, file)
 
 
-def save_openvino(model: Any, file: Path, half: bool) -> None:
-    """Writes an ONNX network in OpenVINO's format, its weights in float16 where ``half`` says so.
+def save_openvino(model: Any, file: Path, precision: str) -> None:
+    """Writes an ONNX network in OpenVINO's format, with the numbers that it is to multiply with.
+
+    Args:
+        model: An ``onnx.ModelProto``, in float32 or int8.
+        file: To write, ``.xml``; a ``.bin`` beside it holds the weights.
+        precision: ``float32`` and ``int8`` keep the weights as they are, ``float16`` and
+            ``bfloat16`` halve them; with ``bfloat16`` also the products are in it.
 
     Raises:
         InputError: If OpenVINO is not installed.
@@ -86,7 +92,9 @@ def save_openvino(model: Any, file: Path, half: bool) -> None:
         plain = Path(temporary) / "plain.onnx"
         save_onnx(model, plain)
         with _quiet():
-            openvino.save_model(openvino.convert_model(plain), file, compress_to_fp16=half)
+            made = openvino.convert_model(plain)
+            made.set_rt_info("bf16" if precision == "bfloat16" else "f32", list(OPENVINO_HINT))
+            openvino.save_model(made, file, compress_to_fp16=precision in ("float16", "bfloat16"))
 
 
 def half(model: Any) -> Any:
