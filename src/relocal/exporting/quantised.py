@@ -44,7 +44,7 @@ def quantised(model: Any, photos: Iterable[UInt8[np.ndarray, "1 H W 3"]]) -> Any
             ready,
             out,
             _Photos(photos),
-            op_types_to_quantize=["Conv", "Gemm", "MatMul", "Relu", "Clip"],
+            op_types_to_quantize=["Conv", "Gemm", "Relu", "Clip"],
             nodes_to_exclude=[*exact_nodes(ready), *(node.name for node in fine)],
             per_channel=True,
             activation_type=kinds.QUInt8,
@@ -63,7 +63,7 @@ def exact_nodes(model: Any) -> list[str]:
         i
         for i, node in enumerate(nodes)
         if i > first
-        and node.op_type in ("Gemm", "MatMul")
+        and node.op_type == "Gemm"
         and min(size.get(node.input[1], [_LAST_ROWS + 1])) <= _LAST_ROWS
     )
     return [node.name for node in (*nodes[:first], *nodes[last:])]
