@@ -20,7 +20,6 @@ from relocal.errors import InputError, unknown
 from relocal.exporting.card import card
 from relocal.exporting.formats import (
     half,
-    quantised,
     save_onnx,
     save_openvino,
     save_torch,
@@ -29,6 +28,7 @@ from relocal.exporting.formats import (
 )
 from relocal.exporting.graph import PhotoToPose
 from relocal.exporting.parity import Parity, parity, photo_of, spread_evenly
+from relocal.exporting.quantised import quantised
 from relocal.localizers.calibration import CALIBRATION
 from relocal.localizers.exported import Runtime, onnx_runtime, openvino_runtime
 from relocal.scene import Scene, load_scene
@@ -36,7 +36,7 @@ from relocal.scene.files import check_new, new_folder, write_json, write_text
 from relocal.training.run import CONFIG, Run, environment, load_run, run_to_json
 
 Format = Literal["onnx", "openvino", "torch"]
-Precision = Literal["float32", "float16", "int8"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Progress = Callable[[int, int, str], None]
 _MODELS = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 _STANDALONE = Path(__file__).with_name("standalone.py")
@@ -50,11 +50,12 @@ class ExportConfig:
     format: Format = "onnx"
     """onnx, openvino (faster on processors by Intel) or torch (torch.export)."""
     precision: Precision = "float32"
-    """float32, float16 (half as large) or int8 (a quarter, for processors that are fast in it)."""
+    """float32; float16, half as large; int8, a quarter and faster, the answers move a little; or
+    bfloat16 (openvino), where the processor multiplies it, the answers move more."""
     photos: int = 200
     """Photos of the scene on which its answers are compared with the run's."""
     calibration_photos: int = 100
-    """Training photos from which int8 takes its ranges."""
+    """Training photos from which int8 takes ranges and means."""
     most_change: float = 0.05
     """Nothing is written if a median error changes by more than this share of itself."""
 
@@ -65,6 +66,8 @@ class ExportConfig:
             raise unknown("--precision", self.precision, get_args(Precision))
         if self.format == "torch" and self.precision != "float32":
             raise InputError(f"--precision {self.precision}: goes with --format onnx or openvino.")
+        if self.format != "openvino" and self.precision == "bfloat16":
+            raise InputError("--precision bfloat16: goes with --format openvino.")
         for name in ("photos", "calibration_photos"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')}: must be at least 1.")
@@ -138,7 +141,7 @@ def _write_model(
     if config.format == "onnx":
         save_onnx(made, file)
         return onnx_runtime(file)
-    save_openvino(made, file, half=config.precision == "float16")
+    save_openvino(made, file, config.precision)
     return openvino_runtime(file)
 
 

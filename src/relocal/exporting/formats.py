@@ -2,21 +2,18 @@
 
 import tempfile
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import nn
 
 from relocal.errors import InputError
-from relocal.localizers.exported import OUTPUTS
-
-_LAST_ROWS = 9  # no layer that gives the pose has more outputs
+from relocal.exporting.quantised import exact_nodes
+from relocal.localizers.exported import OPENVINO_HINT, OUTPUTS
 
 
 def traced(network: nn.Module, height: int, width: int) -> Any:
@@ -75,8 +72,14 @@ def save_onnx(model: Any, file: Path) -> None:
     onnx.save(model, file)
 
 
-def save_openvino(model: Any, file: Path, half: bool) -> None:
-    """Writes an ONNX network in OpenVINO's format, its weights in float16 where ``half`` says so.
+def save_openvino(model: Any, file: Path, precision: str) -> None:
+    """Writes an ONNX network in OpenVINO's format, with the numbers that it is to multiply with.
+
+    Args:
+        model: An ``onnx.ModelProto``, in float32 or int8.
+        file: To write, ``.xml``; a ``.bin`` beside it holds the weights.
+        precision: ``float32`` and ``int8`` keep the weights as they are, ``float16`` and
+            ``bfloat16`` halve them; with ``bfloat16`` also the products are in it.
 
     Raises:
         InputError: If OpenVINO is not installed.
@@ -89,68 +92,14 @@ def save_openvino(model: Any, file: Path, half: bool) -> None:
         plain = Path(temporary) / "plain.onnx"
         save_onnx(model, plain)
         with _quiet():
-            openvino.save_model(openvino.convert_model(plain), file, compress_to_fp16=half)
+            made = openvino.convert_model(plain)
+            made.set_rt_info("bf16" if precision == "bfloat16" else "f32", list(OPENVINO_HINT))
+            openvino.save_model(made, file, compress_to_fp16=precision in ("float16", "bfloat16"))
 
 
 def half(model: Any) -> Any:
     """The same with float16 weights and products, but for the photo's resize and the pose."""
     tools: Any = import_module("onnxruntime.transformers.float16")  # which comes without types
-    return tools.convert_float_to_float16(model, keep_io_types=True, node_block_list=_exact(model))
-
-
-def quantised(model: Any, photos: Iterable[UInt8[np.ndarray, "1 H W 3"]]) -> Any:
-    """The same with int8 weights and products, but for the photo's resize and the pose.
-
-    Args:
-        model: In float32.
-        photos: From which the ranges of what layers give are taken: training images.
-    """
-    import onnx
-
-    quantization: Any = import_module("onnxruntime.quantization")
-    kinds = quantization.QuantType
-    with tempfile.TemporaryDirectory() as temporary:
-        plain, whole, out = (
-            Path(temporary) / f"{name}.onnx" for name in ("float", "whole", "int8")
-        )
-        onnx.save(model, plain)
-        quantization.shape_inference.quant_pre_process(plain, whole, skip_symbolic_shape=True)
-        ready = onnx.load(whole)
-        quantization.quantize_static(
-            ready,
-            out,
-            _Photos(iter(photos)),
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-            nodes_to_exclude=_exact(ready),
-            per_channel=True,
-            activation_type=kinds.QUInt8,
-            weight_type=kinds.QInt8,
-        )
-        return onnx.load(out)
-
-
-class _Photos:
-    """What onnxruntime asks for a photo after the other."""
-
-    def __init__(self, photos: Iterator[UInt8[np.ndarray, "1 H W 3"]]) -> None:
-        self.photos = photos
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        photo = next(self.photos, None)
-        return None if photo is None else {"image": photo}
-
-
-def _exact(model: Any) -> list[str]:
-    """Names of the nodes before the first convolution and from the layers that give the pose on."""
-    nodes = list(model.graph.node)
-    size = {one.name: list(one.dims) for one in model.graph.initializer}
-    kinds = [node.op_type for node in nodes]
-    first = kinds.index("Conv")
-    last = next(
-        i
-        for i, node in enumerate(nodes)
-        if i > first
-        and node.op_type in ("Gemm", "MatMul")
-        and min(size.get(node.input[1], [_LAST_ROWS + 1])) <= _LAST_ROWS
+    return tools.convert_float_to_float16(
+        model, keep_io_types=True, node_block_list=exact_nodes(model)
     )
-    return [node.name for node in (*nodes[:first], *nodes[last:])]

@@ -1,5 +1,7 @@
 """The graph that is exported: photos of any size in, positions and unit quaternions out."""
 
+import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +17,15 @@ from relocal.training import Run
 from relocal.training.prediction import seen_features
 
 _SQUARINGS = 20
+_UNSCALED = 4  # squarings in a row that leave a matrix of norm 1 above 2 ** -16
 
 
 class PhotoToPose(nn.Module):
     """A trained network with all that happens to a photo before, and to its answer after.
 
     The resize is two matrix products, so that every runtime gives the same: not all know the
-    antialiased one, or round as torch does.
+    antialiased one, or round as torch does. The grid's means are two as well, which runtimes do
+    faster than what torch makes of cells of different sizes.
 
     Args:
         run: The run.
@@ -32,7 +36,8 @@ class PhotoToPose(nn.Module):
 
     def __init__(self, run: Run, model: PoseNet) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.copy(model)  # the run's keeps its own
+        self.model.pool = partial(cell_means, grid=model.grid)
         self.camera, self.window = run.camera, run.window
         self.cached: Stage = run.config.cached
         self.seen = run.seen_camera
@@ -75,6 +80,21 @@ def antialiased(
     return _whole(_triangles(images.shape[2], height) @ rows)
 
 
+def cell_means(maps: Float[Tensor, "B C h w"], grid: tuple[int, int]) -> Float[Tensor, "B C r c"]:
+    """What ``adaptive_avg_pool2d`` makes of maps."""
+    if maps.shape[2:] == grid:
+        return maps
+    rows, columns = (_cells(size, n) for size, n in zip(maps.shape[2:], grid, strict=True))
+    return rows @ maps @ columns.T
+
+
+def _cells(size: int, count: int) -> Float[Tensor, "count size"]:
+    """How much each of ``size`` values counts in the mean of each cell; cells may overlap."""
+    cell, at = torch.arange(count)[:, None], torch.arange(size)
+    inside = (at >= cell * size // count) & (at < -(-(cell + 1) * size // count))
+    return inside / inside.sum(1, keepdim=True)
+
+
 def _whole(values: Tensor) -> Tensor:
     return (values + 0.5).floor()  # round() would take halves to the even number
 
@@ -109,9 +129,10 @@ def nearest_quaternion(matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 4"]:
     power = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
     # No eigenvalue is below -√3: a sum of singular values. Now none is negative.
     power = power + 3**0.5 * torch.eye(4, dtype=matrix.dtype)
-    for _ in range(_SQUARINGS):
+    for k in range(_SQUARINGS):
+        if k % _UNSCALED == 0:
+            power = power / power.flatten(1).norm(dim=1)[:, None, None]
         power = power @ power
-        power = power / power.flatten(1).norm(dim=1)[:, None, None]
     # All columns are multiples of the eigenvector, the longest is the most exact.
     best = power.diagonal(dim1=1, dim2=2).argmax(1)
     quaternion = power.gather(2, best[:, None, None].expand(-1, 4, 1))[..., 0]

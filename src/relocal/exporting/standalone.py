@@ -23,7 +23,10 @@ def network():
     if (HERE / "model.xml").is_file():
         import openvino  # pyright: ignore[reportMissingImports]
 
-        compiled = openvino.Core().compile_model(HERE / "model.xml", "CPU")
+        model = openvino.Core().read_model(HERE / "model.xml")
+        hint = model.get_rt_info(["relocal", "INFERENCE_PRECISION_HINT"]).value
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+        compiled = openvino.Core().compile_model(model, "CPU", hints)
         return lambda photos: [compiled({"image": photos})[k] for k in ("position", "quaternion")]
     import onnxruntime
 

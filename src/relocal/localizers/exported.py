@@ -12,13 +12,14 @@ from torch import Tensor
 
 from relocal.errors import InputError
 from relocal.localizers.regressor import Answers, Regressor
-from relocal.precision import bf16_is_fast_on_cpu
 from relocal.scene.files import read_json
 from relocal.training.run import CONFIG, Run, run_from_json
 
 Runtime = Callable[[UInt8[np.ndarray, "B H W 3"]], list[np.ndarray]]
 """Photos -> positions, unit quaternions w x y z, spreads of position and rotation vector."""
 OUTPUTS = ("position", "quaternion", "spread")
+OPENVINO_HINT = ("relocal", "INFERENCE_PRECISION_HINT")
+"""Where a network in OpenVINO's format says which numbers it is to multiply with."""
 
 
 class Exported(Regressor):
@@ -92,7 +93,7 @@ def onnx_runtime(model: Path) -> Runtime:
 
 
 def openvino_runtime(model: Path) -> Runtime:
-    """A network in OpenVINO's format, in bfloat16 where the processor multiplies it itself.
+    """A network in OpenVINO's format, in the numbers that it was exported for.
 
     Raises:
         InputError: If OpenVINO is not installed, or the files are damaged.
@@ -101,10 +102,13 @@ def openvino_runtime(model: Path) -> Runtime:
         openvino: Any = import_module("openvino")
     except ImportError:
         raise InputError(f"{model}: needs pip install 'relocal[openvino]'.") from None
-    precision = "bf16" if bf16_is_fast_on_cpu() else "f32"
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    settings = {"PERFORMANCE_HINT": "LATENCY"}
     try:
-        compiled: Any = openvino.Core().compile_model(model, "CPU", settings)
+        core: Any = openvino.Core()
+        network = core.read_model(model)
+        # Left to itself, it takes bfloat16 wherever the processor has it.
+        settings["INFERENCE_PRECISION_HINT"] = network.get_rt_info(list(OPENVINO_HINT)).value
+        compiled: Any = core.compile_model(network, "CPU", settings)
     except RuntimeError as error:
         raise InputError(f"{model}: cannot be read ({_first_line(error)}).") from error
 
