@@ -77,7 +77,9 @@ def load_report(folder: Path | str) -> Report:
     try:
         rows = content["rows"]
         truth = _poses([row["truth"] for row in rows])
-        methods = {name: _method(name, about, rows, truth) for name, about in _named(content)}
+        methods = {
+            name: _method(name, about, rows, truth) for name, about in content["methods"].items()
+        }
         return Report(
             scene=str(content["scene"]),
             unit=str(content["unit"]),
@@ -120,10 +122,6 @@ def _points(place: Mapping[str, torch.Tensor]) -> Any:
     if "points.xyz" not in place:
         return None
     return place["points.xyz"].double().numpy(), place["points.rgb"].numpy()
-
-
-def _named(content: Any) -> list[tuple[str, Any]]:
-    return list(content["methods"].items())
 
 
 def _method(name: str, about: Any, rows: Any, truth: Pose) -> MethodResult:
