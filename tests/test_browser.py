@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("selenium", reason="pip install 'relocal[test]'")
 pytest.importorskip("viser", reason="the viewer is an extra: pip install 'relocal[view]'")
 pytest.importorskip("fastapi", reason="serving is an extra: pip install 'relocal[serve]'")
 
+import httpx
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -116,7 +118,8 @@ def test_the_page_says_what_localize_says(
     assert np.allclose(numbers(text_of(chromium, "position")), wanted["position"], atol=6e-4)
     look = [row[2] for row in wanted["world_from_cam"][:3]]
     assert np.allclose(numbers(text_of(chromium, "look")), look, atol=6e-4)
-    assert f"{wanted['sigma_m']:.2g}"[:3] in text_of(chromium, "sigma")
+    said = numbers(text_of(chromium, "sigma"))[0]  # in centimetres
+    assert said == pytest.approx(100 * wanted["sigma_m"], rel=0.06)
     assert wanted["method"] in text_of(chromium, "method")
     assert str(wanted["inliers"]) in text_of(chromium, "method")
     assert text_of(chromium, "time").endswith(" ms")
@@ -130,7 +133,7 @@ def test_what_is_no_photo_is_said(chromium: Any, site: str, tmp_path: Path) -> N
     chromium.get(f"{site}/")
     waited(chromium, lambda d: text_of(d, "scene-name") == "tiny")
     ask(chromium, tmp_path / "no.jpg")
-    assert "not a photo" in text_of(chromium, "status")
+    assert "no photo in JPEG, PNG, WEBP" in text_of(chromium, "status")
     assert not chromium.find_element(By.ID, "answer").is_displayed()
 
 
@@ -177,6 +180,22 @@ def test_a_key_is_asked_for_and_used(chromium: Any, tiny_run: Path, tiny_scene: 
         assert text_of(chromium, "status") == "Found."
         frame = chromium.find_element(By.ID, "viewer")
         waited(chromium, lambda d: seen(d, PURPLE, frame) > 50)
+
+
+def test_a_link_to_the_viewer_runs_no_script_of_strangers(chromium: Any, site: str) -> None:
+    """Its recordings may hold scripts: none is taken from an address that a link can say."""
+    chromium.get(f"{site}/")
+    chromium.execute_script("sessionStorage.setItem('key', 'secret')")
+    for address in ("data:application/octet-stream;base64,AAAA", f"{site}/v1/scene/view"):
+        chromium.get_log("browser")
+        chromium.get(f"{site}/viewer/?playbackPath={quote(address, safe='')}")
+        waited(chromium, blocked)
+    policy = httpx.get(f"{site}/viewer/").headers["Content-Security-Policy"]
+    assert "'unsafe-eval'" not in policy
+
+
+def blocked(driver: Any) -> bool:
+    return any("Content Security Policy" in line for line in complaints(driver))
 
 
 def test_the_viewer_shows_truth_answers_and_photos(

@@ -16,6 +16,7 @@ from relocal.training import PRESETS, TrainConfig, ViewConfig, load_run, predict
 from relocal.training.features import (
     build_feature_cache,
     build_view_cache,
+    cells_corner,
     central_cells,
     random_cells,
 )
@@ -87,7 +88,7 @@ def test_windows_of_the_map_are_what_their_cameras_say() -> None:
     assert cells.shape[2:] == (seen.height // STRIDE, seen.width // STRIDE)
     assert_close(cells[:, 0, 0, -1] - cells[:, 0, 0, 0], torch.full((200,), cells.shape[3] - 1.0))
     # All places are drawn, the central one among them.
-    central = central_cells(maps, CAMERA, seen)[0, :, 0, 0]
+    central = central_cells(maps, cells_corner(CAMERA, seen), seen)[0, :, 0, 0]
     drawn = {tuple(c) for c in cells[:, :, 0, 0].tolist()}
     assert tuple(central.tolist()) in drawn
     assert len(drawn) == (13 - cells.shape[3] + 1) * (11 - cells.shape[2] + 1)

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,8 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="serving is an extra: pip install 'relocal[serve]'")
 
-from fastapi.testclient import TestClient  # after the check above
+from fastapi import HTTPException  # after the check above
+from fastapi.testclient import TestClient
 
 from relocal.camera import Camera
 from relocal.cli import main
@@ -26,6 +28,7 @@ from relocal.localizers import Regressor
 from relocal.scene import Scene
 from relocal.server.app import create_app
 from relocal.server.batching import Batcher, QueueFullError
+from relocal.server.bounds import BoundedBody, has_a_short_header, photo_kind
 from relocal.server.config import ServeConfig
 from relocal.server.places import Place, open_places
 from relocal.types import Estimate
@@ -95,7 +98,7 @@ def test_several_photos_are_answered_each_by_itself(client: TestClient, tiny_sce
     contents = [photo(tiny_scene, 0), b"no photo", photo(tiny_scene, 3), encoded("GIF")]
     files = [("photo", (f"{i}.jpg", content)) for i, content in enumerate(contents)]
     answers = client.post("/v1/localize/batch", files=files).json()["answers"]
-    assert [answer.get("status") for answer in answers] == [None, 422, None, 415]
+    assert [answer.get("status") for answer in answers] == [None, 415, None, 415]
     alone = client.post("/v1/localize", content=contents[2], headers=JPEG).json()
     assert np.allclose(answers[2]["position"], alone["position"], atol=1e-4)
 
@@ -104,9 +107,9 @@ def test_several_photos_are_answered_each_by_itself(client: TestClient, tiny_sce
     ("content", "kind", "status", "reason"),
     [
         (b"", "image/jpeg", 400, "empty"),
-        (b"no photo", "image/jpeg", 422, "not a photo"),
-        (encoded("GIF"), "image/png", 415, "GIF"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/png", 422, "not a photo"),
+        (b"no photo", "image/jpeg", 415, "no photo in JPEG, PNG, WEBP"),
+        (encoded("GIF"), "image/png", 415, "no photo"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/png", 415, "no photo"),
         (encoded("JPEG")[:-60], "image/jpeg", 422, "damaged"),
         (encoded("PNG", (8, 8)), "image/png", 422, "too few"),
         (encoded("JPEG"), "text/plain", 415, "Content-Type"),
@@ -149,7 +152,9 @@ def test_a_large_body_is_refused_whatever_it_says(place: Place) -> None:
 
 def test_who_has_no_key_is_refused(place: Place, tiny_scene: Scene) -> None:
     with TestClient(create_app({place.name: place}, api_key="open sesame")) as client:
-        for headers, status in ((JPEG, 401), ({**JPEG, "X-API-Key": "open sesame"}, 200)):
+        keys = {"": 401, "o": 401, "open": 401, "open sesame2": 401, "open sesame": 200}
+        for key, status in keys.items():
+            headers = {**JPEG, "X-API-Key": key}
             answer = client.post("/v1/localize", content=photo(tiny_scene), headers=headers)
             assert answer.status_code == status
         assert client.get("/v1/scene").status_code == 401
@@ -181,6 +186,73 @@ def test_a_map_tells_its_points(
         assert said["inliers"] >= 12
     with pytest.raises(InputError, match="2 folders are of this scene"):
         open_places([tiny_run, shutil.copytree(tiny_run, tmp_path / "again")])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xd8" + b"\xff\xe9\x00\x02" * 200_000 + encoded("JPEG")[2:],
+        b"\xff\xd8" + b"\xff" * 500_000 + encoded("JPEG")[2:],
+        encoded("PNG")[:33] + b"\0\0\0\0zzZz\0\0\0\0" * 100_000 + encoded("PNG")[33:],
+    ],
+    ids=["segments", "fill", "chunks"],
+)
+def test_a_header_of_a_million_parts_is_not_read(client: TestClient, content: bytes) -> None:
+    start = time.perf_counter()
+    answer = client.post("/v1/localize", content=content, headers=JPEG)
+    assert answer.status_code == 422
+    assert "too many parts" in answer.json()["detail"]
+    assert time.perf_counter() - start < 5  # it would be a minute for the largest
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_headers_of_photos_are_short(form: str) -> None:
+    assert photo_kind(encoded(form)) == form
+    assert has_a_short_header(encoded(form, (2000, 1500)))
+
+
+def test_a_picture_of_too_many_pixels_is_refused(place: Place) -> None:
+    with TestClient(create_app({place.name: place}, ServeConfig(max_megapixels=0.01))) as client:
+        answer = client.post("/v1/localize", content=encoded("PNG"), headers=JPEG)
+        assert answer.status_code == 422
+        assert "0.01" in answer.json()["detail"]
+
+
+def test_bodies_that_come_in_at_once_are_bounded(place: Place) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            await asyncio.sleep(0)
+
+    async def crowd() -> tuple[list[Any], BoundedBody]:
+        bounded = BoundedBody(app, most_bytes=100, held_bytes=250)
+
+        async def ask() -> None:
+            left = 10
+
+            async def receive() -> dict[str, Any]:
+                nonlocal left
+                left -= 1
+                return {"type": "http.request", "body": b"x" * 10, "more_body": left > 0}
+
+            await bounded({"type": "http", "headers": []}, receive, None)  # pyright: ignore
+
+        found = await asyncio.gather(*(ask() for _ in range(4)), return_exceptions=True)
+        return list(found), bounded
+
+    found, bounded = asyncio.run(crowd())
+    refused = [one for one in found if isinstance(one, HTTPException)]
+    assert 0 < len(refused) < 4
+    assert all(one.status_code == 429 for one in refused)
+    assert bounded.held == 0
+
+
+def test_a_batch_is_answered_at_once(tiny_run: Path, tiny_scene: Scene) -> None:
+    localizer = Counting(tiny_run)
+    with TestClient(create_app({"tiny": Place("tiny", "m", localizer)})) as client:
+        files = [("photo", (f"{i}.jpg", photo(tiny_scene, i))) for i in range(8)]
+        answer = client.post("/v1/localize/batch", files=files)
+        assert all(one["located"] for one in answer.json()["answers"])
+    assert max(localizer.sizes) > 1
 
 
 def test_metrics_count_what_was_asked(client: TestClient, tiny_scene: Scene) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from relocal.pose import Pose
 from relocal.report import load_report, save_report
 from relocal.scene import Scene
 from relocal.viewer import Gathered, gather, view
-from relocal.viewer.panel import nearest_training, photo_pair, thumbnail
+from relocal.viewer.panel import nearest_training, photo_pair, plain, thumbnail
 from relocal.viewer.place import Sizes, start_viser
 from relocal.viewer.recording import record, viewer_page
 from relocal.viewer.viewing import Viewer
@@ -133,7 +135,7 @@ def test_positions_and_cameras_are_drawn_where_they_are(
     assert np.allclose(camera.wxyz, report.truth.quaternion[3])
     viewer.show_frame(3)
     assert np.allclose(scene.get_handle_by_name("/frame/true").position, report.truth.position[3])
-    assert report.images[3] in viewer.text.content
+    assert plain(report.images[3]) in viewer.text.content
 
 
 def test_the_filter_keeps_the_share_that_it_says(server: Any, report: Report) -> None:
@@ -188,7 +190,7 @@ def test_a_scene_that_nothing_was_asked_about(server: Any, tiny_scene: Scene) ->
     viewer = Viewer(server, gather([folder_of(tiny_scene)]), None)
     assert viewer.shown().all()
     viewer.show_frame(len(tiny_scene) - 1)
-    assert tiny_scene.images[-1] in viewer.text.content
+    assert plain(tiny_scene.images[-1]) in viewer.text.content
     assert viewer.photos.visible
 
 
@@ -214,6 +216,27 @@ def test_a_photo_that_is_gone_is_left_grey(tiny_scene: Scene, tmp_path: Path) ->
     pair = photo_pair(gathered, 0)
     assert pair is not None
     assert np.array_equal(pair[100, 100], (128, 128, 128))
+
+
+def test_names_are_shown_as_they_are_written() -> None:
+    assert plain("kitchen-2/a.jpg") == "kitchen-2/a.jpg"
+    for sign in "*_`[](){}<>&#|!":
+        assert plain(f"a{sign}b") == f"a&#{ord(sign)};b"
+
+
+def test_a_run_and_a_map_of_the_same_name_are_both_shown(
+    tiny_run: Path, tiny_map: Path, tiny_scene: Scene
+) -> None:
+    assert tiny_run.name == tiny_map.name
+    assert len(gather([tiny_run, tiny_map, folder_of(tiny_scene)]).report.localizers()) == 2
+
+
+def test_recordings_made_at_once_leave_printing_alone(report: Report) -> None:
+    before = sys.stdout
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: record(report.training), range(16)))
+    assert all(made)
+    assert sys.stdout is before
 
 
 def test_sizes_follow_the_cameras() -> None:
@@ -256,6 +279,8 @@ def test_the_verb_draws_the_figure_without_a_browser(
         assert min(image.size) > 500
     for wrong, reason in (
         (["--screenshot", "a.jpg"], "must end in .png"),
+        (["--screenshot", "none/a.png"], "no folder none"),
+        (["--host", "203.0.113.7"], "--host 203.0.113.7: cannot be listened at"),
         (["--method", "nobody"], "there is no 'nobody'"),
         (["--port", "0"], "must be 1 to 65535"),
     ):

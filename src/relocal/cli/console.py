@@ -1,6 +1,8 @@
 """What the command line says while it works, and when it cannot."""
 
+import errno
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -15,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import distributed
+
+from relocal.errors import InputError
 
 NOTHING_DONE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 LOG_EVERY_S = 30
@@ -69,6 +73,24 @@ def is_first_process() -> bool:
 def counted(number: int, noun: str) -> str:
     """A number of things."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def check_address(host: str, port: int) -> None:
+    """Refuses an address that cannot be listened at.
+
+    Raises:
+        InputError: If the port is none or taken, or the host is not this machine's.
+    """
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port: must be 1 to 65535, not {port}.")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        wrong = f"--port {port}" if error.errno == errno.EADDRINUSE else f"--host {host}"
+        raise InputError(f"{wrong}: cannot be listened at ({error.strerror}).") from None
 
 
 def complain(message: str) -> int:

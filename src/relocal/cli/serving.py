@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from relocal.cli.console import check_address
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError
 from relocal.server.config import ServeConfig
 from relocal.server.places import open_places
 
 API_KEY = "RELOCAL_API_KEY"
+_PATIENCE_S = 10  # with clients that do not end what they began, once it is stopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,7 @@ class Serve:
 
     def run(self) -> int:
         """Serves until it is stopped."""
-        if not 1 <= self.port <= 65535:
-            raise InputError(f"--port: must be 1 to 65535, not {self.port}.")
+        check_address(self.host, self.port)
         try:
             server: Any = import_module("relocal.server.app")
             uvicorn: Any = import_module("uvicorn")
@@ -53,9 +54,10 @@ class Serve:
         app = server.create_app(places, self.config, os.environ.get(API_KEY) or None)
         for place in places.values():
             print(f"{place.name}: {place.localizer.method}")
-        print(f"http://{self.host}:{self.port}/docs", flush=True)
+        print(f"The page: http://{self.host}:{self.port}/, for programs: /docs", flush=True)
+        ends = {"timeout_graceful_shutdown": _PATIENCE_S}
         try:
-            uvicorn.run(app, host=self.host, port=self.port, log_level="warning")
+            uvicorn.run(app, host=self.host, port=self.port, log_level="warning", **ends)
         except SystemExit as end:  # as uvicorn ends where it cannot listen
             raise InputError(f"--port {self.port}: cannot be listened at.") from end
         return 0

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from relocal.cli.console import progress_bar
+from relocal.cli.console import check_address, progress_bar
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError, unknown
 from relocal.report import draw_reconstruction
 from relocal.viewer import gather, methods_of, view
+from relocal.viewer.place import stop_viser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,12 @@ class View:
 
     def run(self) -> int:
         """Shows it until it is stopped, or draws the picture."""
-        if not 1 <= self.port <= 65535:
-            raise InputError(f"--port: must be 1 to 65535, not {self.port}.")
-        if self.screenshot is not None and self.screenshot.suffix.lower() != ".png":
+        if self.screenshot is None:
+            check_address(self.host, self.port)
+        elif self.screenshot.suffix.lower() != ".png":
             raise InputError(f"--screenshot {self.screenshot}: must end in .png.")
+        elif not self.screenshot.parent.is_dir():
+            raise InputError(f"--screenshot: there is no folder {self.screenshot.parent}.")
         with progress_bar() as report:
             gathered = gather(self.folders, report)
         methods = methods_of(gathered)
@@ -55,9 +58,9 @@ class View:
             print(self.screenshot)
             return 0
         server = view(gathered, host=self.host, port=self.port, method=self.method)
-        print(f"http://{self.host}:{self.port}", flush=True)
+        print(f"Open http://{self.host}:{self.port} in a browser; Ctrl-C ends it.", flush=True)
         try:
             server.sleep_forever()
         finally:
-            server.stop()
+            stop_viser(server)
         return 0

@@ -108,7 +108,7 @@ def export(
     with new_folder(out) as folder:
         answer = _write_model(run, scene, PhotoToPose(run, model).eval(), config, folder)
         found = parity(run, model, answer, scene, config.photos, progress)
-        if found.change > config.most_change:
+        if not found.change <= config.most_change:  # also of answers that are no numbers
             raise InputError(
                 f"--precision {config.precision}: the median errors of the run, "
                 f"{_errors(found.errors, run.unit)}, would become "

@@ -14,6 +14,7 @@ from relocal.images import same_view, sampling_grid
 from relocal.models import PoseNet
 from relocal.pose import ROTATIONS
 from relocal.training import Run
+from relocal.training.features import cells_corner, central_cells
 from relocal.training.prediction import seen_features
 
 _SQUARINGS = 20
@@ -40,6 +41,8 @@ class PhotoToPose(nn.Module):
         self.model.pool = partial(cell_means, grid=model.grid)
         self.camera, self.window = run.camera, run.window
         self.cached: Stage = run.config.cached
+        stem = self.cached == "stem"
+        self.corner = cells_corner(run.camera, run.window) if stem else None
         self.seen = run.seen_camera
         warped = not same_view(self.seen, run.camera)
         grid = sampling_grid(self.seen, run.camera)[0] if warped else None
@@ -60,7 +63,11 @@ class PhotoToPose(nn.Module):
             warped = F.grid_sample(view, grid, padding_mode="border", align_corners=False)
             view = _whole(warped)
         view = view.to(torch.uint8)
-        features = seen_features(self.model, view, self.camera, self.window, self.cached)
+        if self.corner is not None:  # known beforehand: cameras are tensors, which would be traced
+            maps = self.model.backbone.stem(view.float())
+            features = self.model.features(central_cells(maps, self.corner, self.window), "stem")
+        else:
+            features = seen_features(self.model, view, self.camera, self.window, self.cached)
         said = self.model.answer(features)
         if said.rotation_name == "9d":
             quaternion = nearest_quaternion(said.rotation.unflatten(-1, (3, 3)))
@@ -106,10 +113,17 @@ def _triangles(size: Any, smaller: int) -> Float[Tensor, "n m"]:
     """
     scale = size / smaller
     support: Any = torch.sym_max(scale, 1.0)
-    centre = (torch.arange(smaller) + 0.5) * scale
-    away = (torch.arange(size) + 0.5 - centre[:, None]).abs()
+    centre = (torch.arange(smaller).double() + 0.5) * scale
+    away = (torch.arange(size).double() + 0.5 - centre[:, None]).abs()
     weight = (1 - away / support).clamp(min=0)
-    return weight / weight.sum(1, keepdim=True)
+    return _fixed_point(weight / weight.sum(1, keepdim=True))
+
+
+def _fixed_point(weights: Tensor) -> Tensor:
+    """Weights as whole numbers of 16 bits over a power of two: as torch resizes bytes."""
+    bits = (torch.log2((2**15 - 0.5) / weights.max()).ceil() - 1).clamp(max=22)
+    unit = torch.exp2(bits)
+    return ((weights * unit + 0.5).floor() / unit).float()
 
 
 def nearest_quaternion(matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 4"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from relocal.images import load_view
+from relocal.images import decode_for, load_view, resample
 from relocal.localizers.exported import Runtime
 from relocal.metrics import median, pose_errors
 from relocal.models import PoseNet
@@ -40,9 +40,9 @@ class Parity:
 
     @property
     def change(self) -> float:
-        """By how much of itself the worse of both median errors changed."""
+        """By how much of itself the worse of both median errors changed; NaN where one is."""
         pairs = zip(self.exported_errors, self.errors, strict=True)
-        return max(abs(new - old) / max(old, 1e-12) for new, old in pairs)
+        return float(np.max([abs(new - old) / max(old, 1e-12) for new, old in pairs]))
 
 
 def parity(
@@ -92,9 +92,16 @@ def parity(
 
 
 def photo_of(run: Run, scene: Scene, i: int) -> UInt8[np.ndarray, "1 h w 3"]:
-    """A photo of a scene as an exported network is given it, (1, h, w, 3)."""
-    view = load_view(scene.path(i), scene.camera(i), run.seen_camera)
-    return view.permute(1, 2, 0).contiguous().numpy()[None]
+    """A photo of a scene as ``localize.py`` gives it to an exported network, (1, h, w, 3).
+
+    Decoded and no more, unless another lens took it than the network knows.
+    """
+    camera, known = scene.camera(i), run.photo_camera
+    pixels, seen_by = decode_for(scene.path(i), camera, run.seen_camera)
+    fitted = known.resized(seen_by.width, seen_by.height)
+    if fitted.model != seen_by.model or not torch.allclose(fitted.params, seen_by.params):
+        pixels = resample(pixels, seen_by, run.seen_camera)
+    return pixels.permute(1, 2, 0).contiguous().numpy()[None]
 
 
 def spread_evenly(rows: Int[Tensor, " n"], count: int) -> list[int]:

@@ -1,59 +1,60 @@
-# pyright: basic
-"""Says where photos were taken: ``python localize.py PHOTO [PHOTO ...] [--focal PIXELS]``.
-
-Prints a JSON line a photo: the position of the camera, in the unit of config.json, and the unit
-quaternion w x y z that turns the camera's directions (x right, y down, z forward) into the world's.
-"""
+# pyright: basic, reportArgumentType=false, reportCallIssue=false
+"""Says where photos were taken, a JSON line each: the camera's position, and the unit quaternion
+w x y z that turns its directions (x right, y down, z forward) into the world's."""  # noqa: D205, D209
 
 import argparse
 import json
-import math
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
 CONFIG = json.loads((HERE / "config.json").read_text("utf-8"))
+KNOWN, SEEN, OUT = CONFIG["photo_camera"], CONFIG["camera"], ["position", "quaternion"]
 
 
 def network():
     """The network: photos (B, H, W, 3) in uint8 -> positions and quaternions."""
-    if (HERE / "model.xml").is_file():
-        import openvino  # pyright: ignore[reportMissingImports]
+    if (HERE / "model.onnx").is_file():
+        import onnxruntime
 
-        model = openvino.Core().read_model(HERE / "model.xml")
-        hint = model.get_rt_info(["relocal", "INFERENCE_PRECISION_HINT"]).value
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
-        compiled = openvino.Core().compile_model(model, "CPU", hints)
-        return lambda photos: [compiled({"image": photos})[k] for k in ("position", "quaternion")]
-    import onnxruntime
+        session = onnxruntime.InferenceSession(HERE / "model.onnx")
+        return lambda photos: session.run(OUT, {"image": photos})
+    import openvino  # pyright: ignore[reportMissingImports]
 
-    session: Any = onnxruntime.InferenceSession(HERE / "model.onnx")
-    return lambda photos: session.run(["position", "quaternion"], {"image": photos})
+    model = openvino.Core().read_model(HERE / "model.xml")
+    hint = model.get_rt_info(["relocal", "INFERENCE_PRECISION_HINT"]).value
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    return lambda photos: [compiled({"image": photos})[name] for name in OUT]
 
 
 def load(file, focal):
     """A photo, cut or framed in black to the field of view that the network knows."""
-    known, seen = CONFIG["photo_camera"], CONFIG["camera"]
     with Image.open(file) as image:
-        mm = image.getexif().get_ifd(0x8769).get(0xA405)  # as on 35 mm film, 43.27 mm across
-        ratio = (focal or float(mm or 0) / 43.27 * math.hypot(*image.size)) / max(image.size)
-        image.draft("RGB", (2 * seen["width"], 2 * seen["height"]))  # a JPEG at a smaller scale
+        mm = float(image.getexif().get_ifd(0x8769).get(0xA405) or 0)  # as on film, 43.27 mm across
+        lens = KNOWN["params"][0] / max(KNOWN["width"], KNOWN["height"]) * max(image.size)
+        film = mm / 43.27 * float(np.hypot(*image.size)) if 3 <= mm <= 3000 else None
+        focal = (focal or film or lens) / max(image.size)
+        least = max(SEEN["params"][:2]) / max(image.size) / focal  # of the pixels, for the network
+        k = next((k for k in (8, 4, 2) if not any(n % k or 1 / k < least for n in image.size)), 1)
+        image.draft("RGB", (image.width // k, image.height // k))  # a JPEG is then smaller
         photo = ImageOps.exif_transpose(image).convert("RGB")
-    lens = known["params"][0]
-    focal = max(photo.size) * (ratio or lens / max(known["width"], known["height"]))
-    width, height = (round(known[side] * focal / lens) for side in ("width", "height"))
+    ratio = focal * max(photo.size) / KNOWN["params"][0]
+    width, height = round(KNOWN["width"] * ratio), round(KNOWN["height"] * ratio)
     left, top = (photo.width - width) // 2, (photo.height - height) // 2
     return np.asarray(photo.crop((left, top, left + width, top + height)))[None]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("photos", nargs="+")
     parser.add_argument("--focal", type=float, help="in pixels; else that of EXIF or the scene's")
     options, answer = parser.parse_args(), network()
     for file in options.photos:
-        position, quaternion = (v[0].tolist() for v in answer(load(file, options.focal)))
-        print(json.dumps({"photo": str(file), "position": position, "quaternion": quaternion}))
+        try:
+            at, turn = (np.ravel(value).tolist() for value in answer(load(file, options.focal)))
+            print(json.dumps({"photo": file, "unit": CONFIG["unit"], OUT[0]: at, OUT[1]: turn}))
+        except (OSError, Image.DecompressionBombError) as error:
+            print(f"{file}: {error}", file=sys.stderr)

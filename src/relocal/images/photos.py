@@ -235,13 +235,23 @@ def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "
         camera: The photo's camera at any resolution.
         target: The training camera.
     """
+    return resample(*decode_for(source, camera, target), target)
+
+
+def decode_for(
+    source: Source, camera: Camera, target: Camera
+) -> tuple[UInt8[Tensor, "3 H W"], Camera]:
+    """Decodes a photo at the smallest scale that ``target`` needs: its pixels, and their camera.
+
+    Arguments as ``load_view``.
+    """
     name = _name(source)
     with open_photo(source) as photo:
         width, height = photo_sizes(photo, name)[1]
         camera = fit_camera(camera, width, height, name)
         scale = min(1.0, float((target.focal / camera.focal).max()))
         image = _decode(photo, name, (math.ceil(width * scale), math.ceil(height * scale)))
-    return resample(image, camera.resized(image.shape[2], image.shape[1]), target)
+    return image, camera.resized(image.shape[2], image.shape[1])
 
 
 def exif_camera(source: Source) -> Camera | None:

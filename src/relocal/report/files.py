@@ -76,6 +76,8 @@ def load_report(folder: Path | str) -> Report:
     place = read_tensors(folder / PLACE) if (folder / PLACE).is_file() else {}
     try:
         rows = content["rows"]
+        if not rows:
+            raise InputError(f"{folder / REPORT_JSON}: has no images.")
         truth = _poses([row["truth"] for row in rows])
         methods = {
             name: _method(name, about, rows, truth) for name, about in content["methods"].items()
@@ -94,7 +96,7 @@ def load_report(folder: Path | str) -> Report:
             points=_points(place),
             made_by=content["made_by"],
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f"{folder / REPORT_JSON}: is not what evaluate wrote ({error!r})."
         ) from None

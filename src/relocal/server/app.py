@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from PIL import Image
+from starlette.requests import ClientDisconnect
 
 from relocal import __version__
 from relocal.server.bounds import BoundedBody
@@ -16,6 +17,9 @@ from relocal.server.page import pages
 from relocal.server.places import Place
 from relocal.server.routes import photos, router
 from relocal.server.service import Service
+
+BODIES = 16
+"""So many of the largest bodies are held at once."""
 
 
 def create_app(
@@ -51,7 +55,9 @@ def create_app(
     )
     app.state.service = service
     app.add_exception_handler(RequestValidationError, _refuse)
-    app.add_middleware(BoundedBody, most_bytes=round(1e6 * service.config.max_mb))
+    app.add_exception_handler(ClientDisconnect, _tell_nobody)
+    most = round(1e6 * service.config.max_mb)
+    app.add_middleware(BoundedBody, most_bytes=most, held_bytes=BODIES * most)
     app.middleware("http")(service.metrics.count)
     app.include_router(photos)
     app.include_router(router)
@@ -67,6 +73,11 @@ async def _refuse(request: Request, error: Exception) -> Response:
         for one in error.errors()
     ]
     return JSONResponse({"detail": f"{'; '.join(parts)}."}, 422)
+
+
+async def _tell_nobody(request: Request, error: Exception) -> Response:
+    """Whoever hung up while the photo came in."""
+    return JSONResponse({"detail": "the photo did not come whole."}, 400)
 
 
 def _grey_photo(place: Place) -> bytes:

@@ -14,6 +14,8 @@ from relocal.errors import InputError
 from relocal.localizers import Localizer, Regressor
 from relocal.types import Estimate
 
+_DECODERS = 4  # a large photo takes hundreds of megabytes while it is decoded
+
 Answer = Estimate | InputError | None
 """An estimate, why the photo could not be asked about, or None: cannot tell."""
 
@@ -46,7 +48,7 @@ class Batcher:
         self.batches, self.photos = 0, 0
         self._queue: asyncio.Queue[_Question] = asyncio.Queue(waiting)
         self._thread = ThreadPoolExecutor(1, "localizer")
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "photos")
+        self._decoders = ThreadPoolExecutor(min(_DECODERS, os.cpu_count() or 1), "photos")
         self._worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -100,7 +102,7 @@ class Batcher:
             batch = [await self._queue.get()]
             while len(batch) < self.most and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            # Who hung up is not asked about.
+            # Whose request was given up is not asked about.
             live = [question for question in batch if not question.answer.done()]
             try:
                 answers = await loop.run_in_executor(self._thread, self._answers, live)

@@ -15,6 +15,8 @@ class ServeConfig:
     """Most photos that may wait; further ones get 429 and Retry-After."""
     max_mb: float = 20.0
     """Largest body of a request, in megabytes."""
+    max_megapixels: float = 50.0
+    """Largest picture, in megapixels."""
     batch_photos: int = 32
     """Most photos of one batch request."""
     reject: bool = False
@@ -25,5 +27,6 @@ class ServeConfig:
         for name in ("batch", "waiting", "batch_photos"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')}: must be at least 1.")
-        if not 0 < self.max_mb <= 1000:
-            raise InputError(f"--max-mb: must be in (0, 1000], not {self.max_mb}.")
+        for name in ("max_mb", "max_megapixels"):
+            if not 0 < (value := getattr(self, name)) <= 1000:
+                raise InputError(f"--{name.replace('_', '-')}: must be in (0, 1000], not {value}.")

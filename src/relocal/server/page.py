@@ -15,10 +15,12 @@ _ONLY_OURS = (
     "connect-src 'self' blob:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-# viser's page is one file with all that it runs, and makes workers of it.
+# viser's page is one file with all that it runs, and makes workers of it. It plays nothing but what
+# the page hands it as a blob: a recording may hold a script, which may not run either.
 _VIEWER = (
-    "default-src 'self' blob: data: 'unsafe-inline' 'unsafe-eval'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'self'"
+    "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
+    "style-src 'unsafe-inline'; img-src blob: data:; font-src data:; connect-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
 pages = APIRouter(include_in_schema=False)

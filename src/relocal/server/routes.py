@@ -1,5 +1,6 @@
 """The routes: what can be asked, and what is looked at of a request."""
 
+import asyncio
 import hmac
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from starlette.datastructures import UploadFile
 from relocal.camera import Camera, parse_camera
 from relocal.errors import InputError
 from relocal.pose import Pose
+from relocal.server.bounds import RETRY_AFTER
 from relocal.server.page import NO_VIEWER
 from relocal.server.places import Place
 from relocal.server.schemas import (
@@ -100,14 +102,23 @@ async def localize(request: Request, service: Known, place: Where, camera: Lens)
 @photos.post("/localize/batch", responses=ERRORS, openapi_extra=BATCH_BODY)
 async def localize_batch(request: Request, service: Known, place: Where, camera: Lens) -> Batch:
     """Says where several photos were taken, each by itself and in their order."""
+    found = await asyncio.gather(
+        *(
+            service.locate(photo, place, camera)
+            for photo in await _photos_of(request, service.config.batch_photos)
+        ),
+        return_exceptions=True,
+    )
+    if all(isinstance(one, HTTPException) and one.status_code == 429 for one in found):
+        raise HTTPException(429, "too many photos wait; try again.", RETRY_AFTER)
     answers: list[Location | UnreadPhoto] = []
-    for photo in await _photos_of(request, service.config.batch_photos):
-        try:
-            answers.append(await service.locate(photo, place, camera))
-        except HTTPException as error:
-            if error.status_code == 429:
-                raise
-            answers.append(UnreadPhoto(status=error.status_code, detail=str(error.detail)))
+    for one in found:
+        if isinstance(one, HTTPException):
+            answers.append(UnreadPhoto(status=one.status_code, detail=str(one.detail)))
+        elif isinstance(one, BaseException):
+            raise one
+        else:
+            answers.append(one)
     return Batch(answers=answers)
 
 

@@ -1,5 +1,6 @@
 """Service: what a server knows, and how it answers one photo."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +12,13 @@ from relocal.images import open_photo
 from relocal.localizers.doubt import check_doubts, refused
 from relocal.report import estimate_to_json
 from relocal.server.batching import Batcher, QueueFullError
+from relocal.server.bounds import RETRY_AFTER, has_a_short_header, photo_kind
 from relocal.server.config import ServeConfig
 from relocal.server.metrics import Metrics
 from relocal.server.places import Place
 from relocal.server.schemas import Location
 
 PHOTO_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-RETRY_AFTER_S = 1
 
 
 class Service:
@@ -53,12 +54,12 @@ class Service:
         Raises:
             HTTPException: If it cannot be asked about, with the status that says why.
         """
-        _check_photo(photo)
+        # Beside the event loop: reading a header takes its time.
+        await asyncio.to_thread(_check_photo, photo, self.config.max_megapixels)
         try:
             estimate = await self.asked[place.name].ask(photo, camera)
         except QueueFullError:
-            after = {"Retry-After": str(RETRY_AFTER_S)}
-            raise HTTPException(429, "too many photos wait; try again.", after) from None
+            raise HTTPException(429, "too many photos wait; try again.", RETRY_AFTER) from None
         except InputError as error:
             raise HTTPException(422, str(error)) from error
         self.metrics.located(place.name, estimate)
@@ -70,14 +71,19 @@ class Service:
         return Location(located=True, scene=place.name, **values)
 
 
-def _check_photo(photo: bytes) -> None:
-    """Refuses what is no photo of a kind that is accepted, from its header alone."""
+def _check_photo(photo: bytes, most_megapixels: float) -> None:
+    """Refuses what is no photo of a kind that is accepted, or too large, from its header alone."""
     if not photo:
         raise HTTPException(400, "the photo is empty.")
+    if photo_kind(photo) is None:
+        raise HTTPException(415, f"this is no photo in {', '.join(PHOTO_TYPES)}.")
+    if not has_a_short_header(photo):
+        raise HTTPException(422, "the photo's header has too many parts.")
     try:
         with open_photo(photo) as image:
-            form = str(image.format)
+            megapixels = image.width * image.height / 1e6
     except InputError as error:
         raise HTTPException(422, str(error)) from error
-    if form not in PHOTO_TYPES:
-        raise HTTPException(415, f"a photo in {form} is not one of {', '.join(PHOTO_TYPES)}.")
+    if megapixels > most_megapixels:
+        told = f"{megapixels:.0f} megapixels; at most {most_megapixels:g} are looked at."
+        raise HTTPException(422, f"the photo has {told}")

@@ -19,6 +19,7 @@ from relocal.training.config import TrainConfig
 from relocal.training.features import (
     build_feature_cache,
     build_view_cache,
+    cells_corner,
     central_cells,
     random_cells,
 )
@@ -146,7 +147,8 @@ class TrainingData:
         elif self.config.cached == "stem" and self.config.view.augment == "crop":
             view, cameras = random_cells(self.images[row], self.camera, self.window, generator)
         elif self.config.cached == "stem":
-            view = central_cells(self.images[row], self.camera, self.window)
+            corner = cells_corner(self.camera, self.window)
+            view = central_cells(self.images[row], corner, self.window)
         else:
             images, poses = self.images[row].to(device), poses.to(device)
             view, poses, cameras = augmented_view(

@@ -144,12 +144,18 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def central_cells(
-    maps: Float[Tensor, "B c h w"], camera: Camera, window: Camera
-) -> Float[Tensor, "B c y x"]:
-    """The part of the stem's maps of ``camera`` that ``window`` sees."""
+def cells_corner(camera: Camera, window: Camera) -> tuple[int, int]:
+    """Column and row of the first of the stem's cells of ``camera`` that ``window`` sees."""
     corner = ((camera.principal_point - window.principal_point) / STEM_STRIDE).round().int()
     left, top = corner.tolist()
+    return left, top
+
+
+def central_cells(
+    maps: Float[Tensor, "B c h w"], corner: tuple[int, int], window: Camera
+) -> Float[Tensor, "B c y x"]:
+    """The part of the stem's maps that ``window`` sees; ``corner`` as ``cells_corner`` gives it."""
+    left, top = corner
     height, width = window.height // STEM_STRIDE, window.width // STEM_STRIDE
     return maps[..., top : top + height, left : left + width].float()
 

@@ -8,7 +8,7 @@ from relocal.backbones import Stage
 from relocal.camera import Camera
 from relocal.models import PoseNet
 from relocal.pose import Pose
-from relocal.training.features import central_cells
+from relocal.training.features import cells_corner, central_cells
 from relocal.training.views import central_view
 from relocal.types import Prediction
 
@@ -72,7 +72,7 @@ def seen_features(
     pixels = batch.dtype == torch.uint8
     if cached == "stem":
         maps = model.backbone.stem(batch.float()) if pixels else batch
-        return model.features(central_cells(maps, camera, window), "stem")
+        return model.features(central_cells(maps, cells_corner(camera, window), window), "stem")
     if pixels:
         return model.features(central_view(batch, window))
     return model.features(batch[:, 0].float(), "all")  # the view that did not turn

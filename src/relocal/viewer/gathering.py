@@ -10,7 +10,7 @@ import torch
 from relocal.errors import InputError
 from relocal.evaluation import Report, evaluate
 from relocal.evaluation.untrained import Progress
-from relocal.localizers import open_localizer
+from relocal.localizers import open_localizers
 from relocal.report import REPORT_JSON, load_report
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import is_scene
@@ -53,6 +53,9 @@ def gather(
             with poses.
     """
     paths = [Path(folder) for folder in folders]
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such folder.")
     scenes = [path for path in paths if is_scene(path)]
     reports = [path for path in paths if (path / REPORT_JSON).is_file()]
     rest = [path for path in paths if path not in scenes and path not in reports]
@@ -64,14 +67,14 @@ def gather(
         if rest:
             raise InputError(f"{rest[0]}: a report has its answers already; leave it out.")
         return Gathered(_of_scene(load_report(reports[0]), scene, reports[0]), scene)
-    localizers = {path.resolve().name: open_localizer(path) for path in rest}
     if scene is None:
         raise InputError(
             f"{paths[0]}: give its scene, too: its poses and photos are what is looked at."
             if paths
             else "FOLDER: give a scene, a report, or a run or map with its scene."
         )
-    if localizers:
+    if rest:
+        localizers = open_localizers(rest, (), scene)
         return Gathered(evaluate(localizers, scene, progress=progress), scene)
     return Gathered(_unasked(scene), scene)
 

@@ -1,5 +1,6 @@
 """The panel beside the picture: one frame in words and photos, and how the errors are spread."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -33,20 +34,26 @@ def thumbnail(gathered: Gathered, frame: int, side_px: int) -> UInt8[np.ndarray,
     return _small(gathered.scene, gathered.rows[frame], side_px)
 
 
+def plain(text: str) -> str:
+    """Text as Markdown that shows just it: names may hold signs of Markdown, or HTML."""
+    return re.sub(r"[^\w\s./,:;°-]|_", lambda found: f"&#{ord(found[0])};", text)
+
+
 def frame_text(gathered: Gathered, method: str | None, frame: int) -> str:
     """What is known of one frame, in Markdown."""
     report = gathered.report
-    lines = [f"`{report.images[frame]}`"]
+    place = ", ".join(f"{value:.3f}" for value in report.truth.position[frame].tolist())
+    lines = [plain(report.images[frame]), f"at {place} {report.unit}"]
     if method is not None:
         errors = report.methods[method].errors
         off, turned = float(errors.position[frame]), float(errors.rotation_deg[frame])
         told = f"{off:.3g} {report.unit}, {turned:.3g}° off" if np.isfinite(off) else "no answer"
-        lines.append(f"{method}: {told}")
+        lines.append(f"{plain(method)}: {told}")
     if gathered.scene is None:
         lines.append("Give the scene, too, to see its photos.")
     elif (near := nearest_training(gathered, frame)) is not None:
         nearest = gathered.scene.images[near]
-        lines.append(f"Left: the photo. Right: the nearest training photo, `{nearest}`")
+        lines.append(f"Left: the photo. Right: the nearest training photo, {plain(nearest)}")
     return "\n\n".join(lines)
 
 

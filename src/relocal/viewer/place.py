@@ -4,6 +4,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _POINT, _DOT, _CAMERA = 0.005, 0.02, 0.06  # shares of how far the cameras are s
 _BACK, _UP = 1.3, 1.1  # where the eye stands behind and above the cameras, in spreads
 # The reports' colours, purple and grey light and dark enough for a dark ground.
 ORANGE, PURPLE, GREY, WHITE = (232, 130, 12), (168, 132, 255), (98, 104, 112), (255, 255, 255)
+
+_PRINTING = Lock()
+"""What is printed is led aside for the whole process: two at once would leave it there."""
 
 Points = tuple[Float[np.ndarray, "P 3"], UInt8[np.ndarray, "P 3"]] | None
 
@@ -37,14 +41,20 @@ def start_viser(host: str, port: int) -> Any:
         viser: Any = import_module("viser")
     except ImportError:
         raise InputError("the viewer needs pip install 'relocal[view]'.") from None
-    with redirect_stdout(StringIO()):  # it would print a frame about itself
+    with _PRINTING, redirect_stdout(StringIO()):  # it would print a frame about itself
         server = viser.ViserServer(host=host, port=port, label="relocal", verbose=False)
     if port and server.get_port() != port:  # it goes on with the next one that is free
-        server.stop()
+        stop_viser(server)
         raise InputError(f"--port {port}: is taken; give another.")
     # Sharing would open a tunnel through the servers of viser's makers.
     server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False)
     return server
+
+
+def stop_viser(server: Any) -> None:
+    """Ends a server without a word."""
+    with _PRINTING, redirect_stdout(StringIO()):
+        server.stop()
 
 
 @dataclass(frozen=True)

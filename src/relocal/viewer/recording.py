@@ -3,15 +3,21 @@
 A server that is looked at live shows everybody the same; a recording is its asker's own.
 """
 
-from contextlib import redirect_stdout
 from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from relocal.camera import Camera
 from relocal.pose import Pose
-from relocal.viewer.place import GREY, PURPLE, Points, add_camera, draw_place, start_viser
+from relocal.viewer.place import (
+    GREY,
+    PURPLE,
+    Points,
+    add_camera,
+    draw_place,
+    start_viser,
+    stop_viser,
+)
 
 _SIZE = 3.0  # of the camera, in those of a scene's cameras
 _REGION = 1.87  # 68 % of a Gaussian in three dimensions lies within so many standard deviations
@@ -63,8 +69,7 @@ def record(
             _draw_position(server.scene, answer, sizes.dot, sigma)
         return server.get_scene_serializer().serialize()
     finally:
-        with redirect_stdout(StringIO()):  # it would say that it has stopped
-            server.stop()
+        stop_viser(server)
 
 
 def _draw_position(scene: Any, answer: Pose, size: float, sigma: float | None) -> None:

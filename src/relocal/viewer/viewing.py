@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 
 from relocal.camera import Camera
 from relocal.errors import unknown
-from relocal.viewer.gathering import Gathered
-from relocal.viewer.panel import errors_picture, frame_text, photo_pair, thumbnail
+from relocal.viewer.gathering import ALL_IMAGES, Gathered
+from relocal.viewer.panel import errors_picture, frame_text, photo_pair, plain, thumbnail
 from relocal.viewer.place import GREY, ORANGE, PURPLE, add_camera, draw_place, start_viser
 
 MOST_CAMERAS = 150
@@ -121,7 +121,9 @@ class Viewer:
     def _add_controls(self) -> None:
         gui, report = self.server.gui, self.report
         asked = "" if self.method is None else f", {report.regime}"
-        gui.add_markdown(f"**{report.scene}**: {len(report.images)} {report.split} images{asked}.")
+        split = "" if report.split == ALL_IMAGES else f"{report.split} "
+        count = f"{len(report.images)} {split}images{asked}"
+        gui.add_markdown(f"**{plain(report.scene)}**: {plain(count)}.")
         if self.method is not None:
             names = methods_of(self.gathered)
             self.choice = gui.add_dropdown("Answers of", names, initial_value=self.method)
@@ -219,8 +221,8 @@ class Viewer:
         if not len(truth):
             truth = found = _HIDDEN
             errors = np.zeros(1)
-        every = self.errors()
-        most = max(float(np.quantile(every[np.isfinite(every)], 0.95)), 1e-9)
+        given = self.errors()[np.isfinite(self.errors())]
+        most = max(float(np.quantile(given, 0.95)) if len(given) else 0.0, 1e-9)
         colours = colormaps[_COLOURS](np.clip(0.15 + 0.85 * errors / most, 0, 1))[:, :3]
         self.server.scene.add_line_segments(
             "/joins",

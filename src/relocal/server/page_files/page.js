@@ -10,7 +10,10 @@ let asked = 0; // answers that come after a newer question are not shown
 async function fetched(address, options = {}) {
   const answer = await fetch(address, { ...options, headers: { ...headers(), ...options.headers } });
   if (answer.ok) return answer;
-  if (answer.status === 401) part("key-form").hidden = false;
+  if (answer.status === 401) {
+    part("key-form").hidden = false;
+    throw new Error("this server wants its API key.");
+  }
   const told = await answer.json().catch(() => ({}));
   throw new Error(typeof told.detail === "string" ? told.detail : `the server answered ${answer.status}.`);
 }
@@ -36,12 +39,15 @@ async function show(said) {
   try {
     const recording = await (await fetched(`/v1/scene/view?${query}`)).blob();
     if (mine !== asked) return;
+    part("no-viewer").hidden = true;
     const view = part("viewer"), old = view.dataset.recording;
     view.dataset.recording = URL.createObjectURL(recording);
     view.src = `/viewer/?darkMode&playbackPath=${encodeURIComponent(view.dataset.recording)}`;
     view.hidden = false;
     if (old) URL.revokeObjectURL(old);
   } catch (error) {
+    if (mine !== asked) return;
+    part("viewer").hidden = true; // what it shows belongs to another photo
     part("no-viewer").textContent = `No picture of the place: ${error.message}`;
     part("no-viewer").hidden = false;
   }
@@ -60,7 +66,7 @@ async function ask(photo) {
   tell("Looking …");
   try {
     const query = new URLSearchParams({ scene: part("scenes").value });
-    const options = { method: "POST", body: photo, headers: { "Content-Type": photo.type || "application/octet-stream" } };
+    const options = { method: "POST", body: photo, headers: { "Content-Type": "application/octet-stream" } };
     const said = await (await fetched(`/v1/localize?${query}`, options)).json();
     if (mine !== asked) return;
     if (!said.located) {
@@ -76,6 +82,11 @@ async function ask(photo) {
   }
 }
 
+function length(value, metric) {
+  if (!metric) return `${value.toPrecision(2)} units of the scene`;
+  return value < 0.1 ? `${Number((100 * value).toPrecision(2))} cm` : `${value.toPrecision(2)} m`;
+}
+
 function describe(said) {
   const metric = said.unit === "m";
   const unit = metric ? "m" : "units of the scene";
@@ -86,7 +97,7 @@ function describe(said) {
   part("sigma").textContent =
     said.sigma_m === null
       ? "not known"
-      : `± ${said.sigma_m.toPrecision(2)} ${unit}, ± ${said.sigma_deg.toPrecision(2)}° per axis`;
+      : `± ${length(said.sigma_m, metric)}, ± ${said.sigma_deg.toPrecision(2)}° per axis`;
   part("method").textContent = said.inliers === null ? said.method : `${said.method}, ${said.inliers} matches`;
   part("time").textContent = `${Math.round(said.time_ms)} ms`;
   part("warnings").replaceChildren(
