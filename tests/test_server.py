@@ -393,6 +393,17 @@ def test_the_page_and_its_viewer_are_served(client: TestClient) -> None:
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
 
 
+def test_a_link_to_the_viewer_plays_nothing_of_strangers(client: TestClient) -> None:
+    """Recordings may hold scripts: only what the page made itself, as a blob, is played."""
+    assert client.get("/viewer/?darkMode&playbackPath=blob:http://testserver/1").status_code == 200
+    for address in ("data:application/octet-stream;base64,AAAA", "/v1/scene/view", "//evil.org/a"):
+        for query in ({"playbackPath": address}, {"playbackPath": ["blob:x", address]}):
+            assert client.get("/viewer/", params=query).status_code == 400
+    policy = client.get("/viewer/").headers["Content-Security-Policy"]
+    assert "'unsafe-eval'" not in policy
+    assert "'self'" not in policy.replace("frame-ancestors 'self'", "")
+
+
 def test_without_a_viewer_the_page_still_answers(
     client: TestClient, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

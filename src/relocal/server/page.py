@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
 from relocal.viewer.recording import viewer_page
@@ -15,11 +15,11 @@ _ONLY_OURS = (
     "connect-src 'self' blob:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-# viser's page is one file with all that it runs, and makes workers of it. It plays nothing but what
-# the page hands it as a blob: a recording may hold a script, which may not run either.
+# viser's page is one file with all that it runs, reads parts of itself as data and makes workers.
+# A recording may hold a script, which may not run.
 _VIEWER = (
     "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; worker-src blob:; "
-    "style-src 'unsafe-inline'; img-src blob: data:; font-src data:; connect-src blob:; "
+    "style-src 'unsafe-inline'; img-src blob: data:; font-src data:; connect-src blob: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 
@@ -50,10 +50,16 @@ def script() -> Response:
 
 
 @pages.get("/viewer/")
-def viewer() -> Response:
-    """What plays /v1/scene/view in the page."""
+def viewer(request: Request) -> Response:
+    """What plays /v1/scene/view in the page, which hands it over as a blob.
+
+    From an address in a link it plays nothing: strangers' recordings would run in this origin.
+    """
     file = viewer_page()
     if file is None:
         raise HTTPException(404, NO_VIEWER)
+    played = request.query_params.getlist("playbackPath")
+    if not all(address.startswith("blob:") for address in played):
+        raise HTTPException(400, "playbackPath: plays what the page hands over and nothing else.")
     headers = {"Content-Security-Policy": _VIEWER, "X-Content-Type-Options": "nosniff"}
     return FileResponse(file, media_type="text/html; charset=utf-8", headers=headers)
