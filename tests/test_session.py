@@ -303,3 +303,15 @@ def test_names_of_options_are_checked() -> None:
         align(session, session, axes="arcor")
     with pytest.raises(InputError, match="--unit"):
         align(session, session, unit="feet")
+
+
+@pytest.mark.parametrize("part", ["position", "quaternion"])
+def test_poses_that_are_not_finite_are_refused(part: str) -> None:
+    poses = named(some_poses(1, 6))
+    broken = replace(poses["photo2"], **{part: getattr(poses["photo2"], part) * torch.nan})
+    for arguments, what in (
+        (({**poses, "photo2": broken}, poses), "estimates"),
+        ((poses, {**poses, "photo2": broken}), "session"),
+    ):
+        with pytest.raises(InputError, match=f"{what}: has a pose that is not finite"):
+            align(*arguments)

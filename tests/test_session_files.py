@@ -147,3 +147,10 @@ def test_the_verb_writes_what_the_function_finds(
     assert (code, said) == (2, "")
     assert "They fit with --axes opencv --quarter-turns 0." in error
     assert not other.exists()
+
+
+def test_names_that_only_python_takes_for_numbers_are_names() -> None:
+    assert key_of("2024_01.jpg") == "2024_01"
+    assert key_of("infinity.png") == "infinity"
+    assert key_of("nan.png") == "nan"
+    assert key_of("1e3.jpg") == key_of("1000.jpg")

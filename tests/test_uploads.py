@@ -65,6 +65,12 @@ BAD: dict[str, tuple[bytes, str, tuple[int, ...], str]] = {
     "a GIF": (encoded("GIF"), "image/jpeg", (415,), "no photo"),
     "an SVG": (SVG, "image/png", (415,), "no photo"),
     "half a JPEG": (encoded("JPEG", (640, 480))[:2000], "image/jpeg", (422,), "damaged"),
+    "a header without end": (
+        b"\xff\xd8" + b"\xff\xe9\x00\x02" * 4_000_000 + encoded("JPEG")[2:],
+        "image/jpeg",
+        (422,),
+        "too many parts",
+    ),
     "a photo that is called text": (encoded("JPEG"), "text/plain", (415,), "Content-Type"),
 }
 

@@ -140,6 +140,9 @@ def align(
     there, here = (
         Pose.stack([poses[name].to(torch.float64) for name in names]) for poses in (found, tracked)
     )
+    for what, poses in (("estimates", there), ("session", here)):
+        if not bool(torch.isfinite(torch.cat([poses.position, poses.quaternion], dim=1)).all()):
+            raise InputError(f"{what}: has a pose that is not finite.")
     fit, left = _fitted(here @ turn, there, unit)
     if wrong := _contradiction(fit, left, here, there, unit):
         raise InputError(f"{wrong}{_other_reading(here, there, unit, (axes, quarter_turns))}")

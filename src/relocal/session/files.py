@@ -1,6 +1,7 @@
 """Poses of photos from files: TUM's lines, or JSON lines as ``relocal localize`` prints them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,16 @@ def read_poses(file: Path | str, what: str = "poses") -> tuple[dict[str, Pose], 
     return poses, next(iter(units), None)
 
 
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?")
+
+
 def key_of(name: str) -> str:
     """What a photo is known by: a number as such, else its name without folder and suffix."""
     last = name.replace("\\", "/").rpartition("/")[2]
     last = last.rpartition(":")[2] or last
     for text in (last, Path(last).stem):
-        try:
+        if _NUMBER.fullmatch(text):  # float() would also take 2024_01 and infinity
             return repr(float(text))
-        except ValueError:
-            continue
     return Path(last).stem
 
 
