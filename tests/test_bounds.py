@@ -39,7 +39,7 @@ def test_headers_of_photos_are_short(form: str) -> None:
     assert has_a_short_header(encoded(form, (2000, 1500)))
 
 
-def test_bodies_that_come_in_at_once_are_bounded(place: Place) -> None:
+def test_bodies_that_come_in_at_once_are_bounded() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["more_body"]:
             await asyncio.sleep(0)
