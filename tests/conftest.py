@@ -259,3 +259,19 @@ def target(double: None) -> Any:
     from loss_cases import draw_target
 
     return draw_target(6)
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line; returns its exit code, output and error output."""
+    from relocal import cli
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(argument) for argument in arguments])
+        out, error = capsys.readouterr()
+        assert "Traceback" not in out + error
+        assert isinstance(end.value.code, int)
+        return end.value.code, out, error
+
+    return run

@@ -28,21 +28,6 @@ Ended = tuple[int, str, str]  # exit code, output, error output
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Runs a command line; returns its exit code, output and error output."""
-
-    def run(*arguments: Any) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        out, error = capsys.readouterr()
-        assert "Traceback" not in out + error
-        assert isinstance(end.value.code, int)
-        return end.value.code, out, error
-
-    return run
-
-
-@pytest.fixture
 def photos(tiny_scene: Scene) -> list[Path]:
     return [tiny_scene.path(i) for i in tiny_scene.indices("test").tolist()]
 

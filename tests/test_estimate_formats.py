@@ -18,7 +18,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import relocal
-from relocal import cli
 from relocal.camera import Camera
 from relocal.datasets.nerfstudio import read_nerfstudio
 from relocal.datasets.tum import read_tum
@@ -231,19 +230,6 @@ def test_formats_in_metres_refuse_a_scene_without_a_scale(answers: list[Answer])
 
 
 # --- the command line ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        out, error = capsys.readouterr()
-        assert "Traceback" not in out + error
-        assert isinstance(end.value.code, int)
-        return end.value.code, out, error
-
-    return run
 
 
 def test_localize_prints_one_transforms_json(

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from test_session import some_poses, some_similarity
 from torch.testing import assert_close
 
 import relocal
-from relocal import cli
 from relocal.errors import InputError
 from relocal.pose import rotation_error_deg
 from relocal.session import read_poses
@@ -99,19 +97,6 @@ def test_a_file_that_is_missing_or_of_two_units_is_refused(tmp_path: Path) -> No
 
 
 # --- the verb ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        out, error = capsys.readouterr()
-        assert "Traceback" not in out + error
-        assert isinstance(end.value.code, int)
-        return end.value.code, out, error
-
-    return run
 
 
 def test_the_verb_writes_what_the_function_finds(
