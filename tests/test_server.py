@@ -278,6 +278,27 @@ def test_a_full_queue_says_when_to_come_back(
         monkeypatch.undo()
 
 
+def test_a_batch_says_which_photos_come_too_many(
+    place: Place, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TestClient(create_app({place.name: place})) as client:
+        plain, full = Batcher.ask, {photo(tiny_scene, 1)}
+
+        async def ask(self: Batcher, content: bytes, camera: Any) -> Any:
+            if content in full:
+                raise QueueFullError
+            return await plain(self, content, camera)
+
+        monkeypatch.setattr(Batcher, "ask", ask)
+        files = [("photo", (f"{i}.jpg", photo(tiny_scene, i))) for i in range(3)]
+        answers = client.post("/v1/localize/batch", files=files).json()["answers"]
+        assert [one.get("status") for one in answers] == [None, 429, None]
+        full |= {photo(tiny_scene, i) for i in range(3)}
+        answer = client.post("/v1/localize/batch", files=files)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        monkeypatch.undo()
+
+
 def test_a_localizer_that_breaks_is_a_500_and_the_server_goes_on(
     place: Place, tiny_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
