@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_cli import Ended, call
+from test_cli import Ended
 from test_scene import SceneOf
 
 from relocal.errors import InputError
@@ -29,8 +29,6 @@ from relocal.pose import Pose, position_error, quaternion_exp
 from relocal.report import plain_table, report_to_json, report_to_markdown, save_report
 from relocal.scene import Scene, apply_split
 from relocal.scene.splits import block_numbers
-
-__all__ = ["call"]  # a fixture
 
 DOUBTS = st.lists(st.sampled_from([0.1, 0.5, 1.0, 1.5, np.inf]), min_size=1, max_size=30)
 
