@@ -7,11 +7,13 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="serving is an extra: pip install 'relocal[serve]'")
@@ -19,10 +21,12 @@ pytest.importorskip("fastapi", reason="serving is an extra: pip install 'relocal
 import httpx
 from serving import served
 
+from relocal.localizers import Regressor
 from relocal.scene import Scene
 from relocal.server.app import create_app
 from relocal.server.config import ServeConfig
 from relocal.server.places import open_places
+from relocal.types import Estimate
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -125,6 +129,44 @@ def test_who_hangs_up_half_way_leaves_nothing(site: str, tiny_scene: Scene) -> N
     answer = httpx.post(f"{site}/v1/localize", content=photo, headers=JPEG, timeout=60)
     assert answer.status_code == 200
     assert resident_mb() - before < 60
+
+
+class Slow(Regressor):
+    """A regressor that answers when it is told to."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(run)
+        self.asked, self.go = 0, threading.Event()
+
+    def answer(self, views: torch.Tensor) -> list[Estimate]:
+        self.asked += len(views)
+        assert self.go.wait(30)
+        return super().answer(views)
+
+
+def test_who_hung_up_is_not_asked_about(tiny_run: Path, tiny_scene: Scene) -> None:
+    photo, slow = tiny_scene.path(0).read_bytes(), Slow(tiny_run)
+    (name, place), *_ = open_places([tiny_run]).items()
+    slow.go.set()  # for the photo that warms up
+    with served(create_app({name: replace(place, localizer=slow)}, ServeConfig())) as address:
+        slow.go.clear()
+        connections = []
+        for count in range(6):
+            connections.append(raw(address))
+            connections[-1].sendall(head(len(photo)) + photo)
+            if count == 0:  # is being asked about while the others wait
+                waited_until(lambda: slow.asked == 2)
+        waited_until(lambda: "} 5.0" in metrics(address))
+        for connection in connections[1:]:
+            connection.close()
+        waited_until(lambda: 'status="400"} 5.0' in httpx.get(f"{address}/metrics").text)
+        slow.go.set()
+        assert b"200 OK" in connections[0].recv(100)
+        connections[0].close()
+        waited_until(lambda: "} 0.0" in metrics(address))
+        answer = httpx.post(f"{address}/v1/localize", content=photo, headers=JPEG, timeout=60)
+    assert answer.status_code == 200
+    assert slow.asked == 3  # to warm up, the first, and the one after
 
 
 def test_what_is_large_and_many_does_not_grow(site: str) -> None:

@@ -76,8 +76,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _tell_nobody(request: Request, error: Exception) -> Response:
-    """Whoever hung up while the photo came in."""
-    return JSONResponse({"detail": "the photo did not come whole."}, 400)
+    """Whoever hung up: no client reads this, but the metrics count it."""
+    return JSONResponse({"detail": "the client hung up."}, 400)
 
 
 def _grey_photo(place: Place) -> bytes:

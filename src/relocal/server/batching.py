@@ -111,7 +111,7 @@ class Batcher:
                     if not question.answer.done():
                         question.answer.set_exception(error)
             else:
-                self.batches, self.photos = self.batches + 1, self.photos + len(live)
+                self.batches, self.photos = self.batches + bool(live), self.photos + len(live)
                 for question, answer in zip(live, answers, strict=True):
                     if not question.answer.done():
                         question.answer.set_result(answer)

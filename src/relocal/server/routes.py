@@ -2,13 +2,15 @@
 
 import asyncio
 import hmac
-from typing import Annotated
+from collections.abc import Coroutine, Iterable
+from typing import Annotated, Any, TypeVar
 
 import torch
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from relocal.camera import Camera, parse_camera
 from relocal.errors import InputError
@@ -32,6 +34,7 @@ from relocal.server.service import PHOTO_TYPES, Service
 from relocal.viewer.recording import record, viewer_page
 
 _FORM = "multipart/form-data"
+_Result = TypeVar("_Result")
 
 
 def _service(request: Request) -> Service:
@@ -96,19 +99,16 @@ photos = APIRouter(prefix="/v1", dependencies=[Depends(_check_key)])
 @photos.post("/localize", responses=ERRORS, openapi_extra=PHOTO_BODY)
 async def localize(request: Request, service: Known, place: Where, camera: Lens) -> Location:
     """Says where a photo was taken."""
-    return await service.locate(await _photo_of(request), place, camera)
+    photo = await _photo_of(request)
+    return await _while_there(request, service.locate(photo, place, camera))
 
 
 @photos.post("/localize/batch", responses=ERRORS, openapi_extra=BATCH_BODY)
 async def localize_batch(request: Request, service: Known, place: Where, camera: Lens) -> Batch:
     """Says where several photos were taken, each by itself and in their order."""
-    found = await asyncio.gather(
-        *(
-            service.locate(photo, place, camera)
-            for photo in await _photos_of(request, service.config.batch_photos)
-        ),
-        return_exceptions=True,
-    )
+    photos = await _photos_of(request, service.config.batch_photos)
+    asked = (service.locate(photo, place, camera) for photo in photos)
+    found = await _while_there(request, _gathered(asked))
     if all(isinstance(one, HTTPException) and one.status_code == 429 for one in found):
         raise HTTPException(429, "too many photos wait; try again.", RETRY_AFTER)
     answers: list[Location | UnreadPhoto] = []
@@ -174,6 +174,30 @@ def readyz(service: Known) -> Status:
 def prometheus(service: Known) -> Response:
     """Counts and times, in Prometheus' text format."""
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _while_there(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What ``work`` finds; it is given up when the client hangs up.
+
+    Raises:
+        ClientDisconnect: If the client hung up.
+    """
+    answer = asyncio.create_task(work)
+    gone = asyncio.create_task(request.receive())  # behind a body nothing else comes
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _gathered(
+    asked: Iterable[Coroutine[Any, Any, Location]],
+) -> list[Location | BaseException]:
+    return list(await asyncio.gather(*asked, return_exceptions=True))
 
 
 def _content_type(request: Request) -> str:
