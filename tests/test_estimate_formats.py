@@ -97,7 +97,8 @@ def test_euroc_and_ros_take_the_time_from_names_that_are_one(answers: list[Answe
     assert printed([stamped], "euroc").splitlines()[1].startswith("1403636579763555584,")
     stamp = json.loads(printed([stamped], "ros"))["header"]["stamp"]
     assert stamp == {"sec": 1403636579, "nanosec": 763555584}
-    for name in ("9999999999999999999.png", "14036365797635555840.png", "1403636579.png"):
+    names = ("9999999999999999999.png", "14036365797635555840.png", "1403636579.png")
+    for name in (*names, "1403636579763555584.mp4:000003"):
         other = replace(answers[3], photo=name)
         assert json.loads(printed([other], "ros"))["header"]["stamp"] == {"sec": 3, "nanosec": 0}
 
@@ -254,9 +255,13 @@ def test_localize_prints_one_transforms_json(
     for line, frame in zip(out.splitlines(), content["frames"], strict=True):
         opengl = np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])
         np.testing.assert_allclose(opengl, json.loads(line)["world_from_cam"], atol=1e-12)
-    code, out, error = call("localize", tiny_run, photos[0], "--format", "nerfstudio")
+    code, out, error = call("localize", tiny_run, *photos, "--format", "nerfstudio")
     assert code == 0
-    assert "no EXIF says its focal length, and nerfstudio needs it; give --camera" in error
+    missing = "no EXIF says its focal length, and nerfstudio needs it; give --camera."
+    assert [line for line in error.splitlines() if missing in line] == [
+        f"relocal: {photos[0]}: {missing}",
+        f"relocal: 2 more photos: {missing}",
+    ]
     assert "fl_x" not in json.loads(out)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -102,9 +102,9 @@ class Warnings:
         self._first: dict[str, str] = {}
         self._count = Counter[str]()
 
-    def tell(self, name: str, estimate: Estimate) -> None:
+    def tell(self, name: str, warnings: Iterable[str]) -> None:
         """Tells what is new about a photo."""
-        for warning in estimate.warnings:
+        for warning in warnings:
             kind = re.sub(r"[\d.]+", "", warning)  # the same with other numbers is the same
             if kind not in self._first:
                 self._first[kind] = warning

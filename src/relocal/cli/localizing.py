@@ -8,14 +8,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from relocal.camera import Camera, parse_camera
+from relocal.camera import parse_camera
 from relocal.cli.asking import Warnings, asking, photos_in, photos_of
 from relocal.cli.cameras import known_camera
 from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
 from relocal.cli.verbs import Modules
 from relocal.errors import InputError
 from relocal.evaluation import Report, evaluate, evaluate_estimates
-from relocal.images import Source
 from relocal.localizers import (
     Localizer,
     MapConfig,
@@ -28,6 +27,8 @@ from relocal.localizers import (
 from relocal.report import Answer, Format, answer_texts, plain_table, save_report
 from relocal.scene import load_scene
 from relocal.scene.files import check_new
+
+_NO_FOCAL = "no EXIF says its focal length, and nerfstudio needs it; give --camera."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +238,12 @@ class Localize:
                     failed += 1
                     warn(str(error))
                     continue
-                warnings.tell(name, estimate)
-                yield Answer(estimate, name, index, self._camera(camera, name, source))
+                written = None  # the photo's camera, if the format writes it down
+                if self.format == "nerfstudio":
+                    written = known_camera(camera, source, name)
+                    warnings.tell(name, () if written else (_NO_FOCAL,))
+                warnings.tell(name, estimate.warnings)
+                yield Answer(estimate, name, index, written)
             warnings.tell_rest(asked)
 
         for text in answer_texts(answers(), self.format):
@@ -247,15 +252,6 @@ class Localize:
         if failed == asked:
             return NOTHING_DONE
         return SOME_FAILED if failed else 0
-
-    def _camera(self, given: Camera | None, name: str, source: Source) -> Camera | None:
-        """The camera that the format writes down, if it writes one."""
-        if self.format != "nerfstudio":
-            return None
-        camera = known_camera(given, source, name)
-        if camera is None:
-            warn(f"{name}: no EXIF says its focal length, and nerfstudio needs it; give --camera.")
-        return camera
 
     def _localizer(self) -> Localizer:
         if self.localizer is None:

@@ -25,7 +25,8 @@ HEADS: dict[str, str] = {
 }
 """What stands before the first line, of formats that have such a thing."""
 _NANOSECONDS = 10**9
-_STAMP = re.compile(r"1\d{18}")  # nanoseconds since 1970, from 2001 to 2033
+_STAMP = re.compile(r"(1\d{18})(\.\w+)?")
+"""A photo's name of nanoseconds since 1970, from 2001 to 2033; no frame of a video (x.mp4:3)."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def _cam_from_world(pose: Pose) -> list[float]:
 
 def _nanoseconds(photo: str, index: int) -> int:
     """When a photo was taken, if its name says so, else its number as seconds."""
-    stem = Path(photo).stem
-    return int(stem) if _STAMP.fullmatch(stem) else index * _NANOSECONDS
+    stamp = _STAMP.fullmatch(Path(photo).name)
+    return index * _NANOSECONDS if stamp is None else int(stamp[1])
 
 
 def _joined(*words: object, between: str = " ") -> str:
