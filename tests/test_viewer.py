@@ -159,6 +159,13 @@ def test_the_filter_keeps_the_share_that_it_says(server: Any, report: Report) ->
     assert errors[viewer.shown()] == errors.min()
 
 
+def click(viewer: Viewer, camera: str) -> None:
+    """What the browser's message of a click on a camera does, without a browser."""
+    for entry in viewer.server.scene.get_handle_by_name(camera)._impl.click_cb:
+        entry.callback(None)
+    viewer._step(None)  # as the slider that it moved
+
+
 def test_another_method_and_another_frame_can_be_chosen(
     server: Any, saved: Path, tiny_scene: Scene
 ) -> None:
@@ -166,14 +173,29 @@ def test_another_method_and_another_frame_can_be_chosen(
     first, second = gathered.report.localizers()
     viewer = Viewer(server, gathered, first)
     before = server.scene.get_handle_by_name("/predicted/positions").points
+    picture = viewer.figure.image
     viewer.choice.value = second
     viewer._choose(None)
     after = server.scene.get_handle_by_name("/predicted/positions").points
     assert before.shape != after.shape or not np.allclose(before, after)
     assert f"{second}: " in viewer.text.content
-    viewer._picked(4)(None)  # as a click on its camera does
-    viewer._step(None)
+    assert not np.array_equal(picture, viewer.figure.image)
+    click(viewer, "/true/cameras/4")
     assert viewer.frame == 4
+    click(viewer, "/predicted/cameras/2")
+    assert viewer.frame == 2
+
+
+def test_lines_are_brighter_the_larger_the_error(server: Any, saved: Path) -> None:
+    gathered = gather([saved])
+    method = gathered.report.localizers()[0]
+    viewer = Viewer(server, gathered, method)
+    answered = [pose is not None for pose in gathered.report.methods[method].estimates]
+    order = viewer.errors()[answered].argsort()
+    colours = server.scene.get_handle_by_name("/joins").colors[order, 0]
+    brightness = colours @ (0.299, 0.587, 0.114)
+    assert (np.diff(brightness) > -1).all()
+    assert brightness[-1] > brightness[0] + 50
 
 
 def test_photos_without_an_answer_are_said_and_not_drawn(server: Any, report: Report) -> None:
