@@ -198,6 +198,23 @@ def test_lines_are_brighter_the_larger_the_error(server: Any, saved: Path) -> No
     assert brightness[-1] > brightness[0] + 50
 
 
+def test_sizes_of_cameras_and_points_can_be_chosen(
+    server: Any, saved: Path, tiny_scene: Scene
+) -> None:
+    gathered = gather([saved, folder_of(tiny_scene)])
+    scene, viewer = server.scene, Viewer(server, gathered, gathered.report.localizers()[0])
+    names = ("/true/cameras/2", "/predicted/cameras/2", "/frame/true", "/frame/predicted")
+    before = [scene.get_handle_by_name(name).scale for name in names]
+    point = scene.get_handle_by_name("/points").point_size
+    viewer.camera_size.value, viewer.point_size.value = 2.0, 3.0
+    viewer._resize(None)
+    viewer.show_answers()  # as after a filter: sizes stay
+    viewer.show_frame(viewer.frame)
+    after = [scene.get_handle_by_name(name).scale for name in names]
+    assert np.allclose(after, 2 * np.array(before))
+    assert scene.get_handle_by_name("/points").point_size == pytest.approx(3 * point)
+
+
 def test_photos_without_an_answer_are_said_and_not_drawn(server: Any, report: Report) -> None:
     name = report.localizers()[0]
     none = [None] * len(report.images)

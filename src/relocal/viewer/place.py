@@ -77,6 +77,11 @@ class Sizes:
         return _CAMERA * self.spread
 
     @property
+    def point(self) -> float:
+        """Of a map point."""
+        return _POINT * self.spread
+
+    @property
     def dot(self) -> float:
         """Of a position."""
         return _DOT * self.spread
@@ -108,7 +113,7 @@ def draw_place(server: Any, points: Points, cameras: Pose) -> Sizes:
             "/points",
             points=xyz.astype(np.float32),
             colors=rgb,
-            point_size=_POINT * sizes.spread,
+            point_size=sizes.point,
             point_shape="circle",
             point_shading="flat",
         )

@@ -69,8 +69,8 @@ class Viewer:
         known = report.training if len(report.training) else report.truth
         self.sizes = draw_place(server, report.points, known)
         self._add_positions("/training", report.training.position.numpy(), GREY)
-        self.cameras = self._add_cameras()
         self._add_controls()
+        self.cameras = self._add_cameras()
         self.show_answers()
         self.show_frame(0)
 
@@ -95,7 +95,7 @@ class Viewer:
         """Draws one frame large, and says what is known of it."""
         with self._lock:
             self.frame = frame
-            size, camera = _CURRENT * self.sizes.camera, self._camera(frame)
+            size, camera = _CURRENT * self._camera_size, self._camera(frame)
             scene, truth = self.server.scene, self.report.truth[frame]
             photo = thumbnail(self.gathered, frame, 320)
             add_camera(scene, "/frame/true", truth, camera, size, ORANGE, photo)
@@ -139,6 +139,10 @@ class Viewer:
         self.photos = gui.add_image(np.zeros((2, 4, 3), dtype=np.uint8), visible=False)
         if self.method is not None:
             self.figure = gui.add_image(errors_picture(report, self.method))
+        self.camera_size = gui.add_slider("Size of cameras", 0.1, 3, 0.1, 1)
+        self.camera_size.on_update(self._resize)
+        self.point_size = gui.add_slider("Size of points", 0.1, 5, 0.1, 1)
+        self.point_size.on_update(self._resize)
 
     def _choose(self, event: Any) -> None:
         with self._lock:
@@ -151,6 +155,22 @@ class Viewer:
         least, most = self.band.value
         self.shares = (float(least), float(most))
         self.show_answers()
+
+    def _resize(self, event: Any) -> None:
+        with self._lock:
+            for i, camera in self.cameras.items():
+                camera.scale = self._camera_size
+                predicted = self.server.scene.get_handle_by_name(f"/predicted/cameras/{i}")
+                if predicted is not None:
+                    predicted.scale = self._camera_size
+            self.show_frame(self.frame)
+            points = self.server.scene.get_handle_by_name("/points")
+            if points is not None:
+                points.point_size = self.sizes.point * self.point_size.value
+
+    @property
+    def _camera_size(self) -> float:
+        return self.sizes.camera * self.camera_size.value
 
     def _step(self, event: Any) -> None:
         self.show_frame(int(self.slider.value))
@@ -165,7 +185,7 @@ class Viewer:
                 f"/true/cameras/{i}",
                 report.truth[i],
                 self._camera(i),
-                self.sizes.camera,
+                self._camera_size,
                 ORANGE,
                 photo,
             )
@@ -187,7 +207,7 @@ class Viewer:
             if (old := self.server.scene.get_handle_by_name(name)) is not None:
                 old.remove()
             return
-        size = size or self.sizes.camera
+        size = size or self._camera_size
         made = add_camera(self.server.scene, name, pose, self._camera(frame), size, PURPLE)
         if name.startswith("/predicted"):
             made.on_click(self._picked(frame))
