@@ -182,8 +182,8 @@ async def _while_there(request: Request, work: Coroutine[Any, Any, _Result]) -> 
     Raises:
         ClientDisconnect: If the client hung up.
     """
-    answer = asyncio.create_task(work)
-    gone = asyncio.create_task(request.receive())  # behind a body nothing else comes
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())  # behind a body nothing else comes
     try:
         await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
