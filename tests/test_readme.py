@@ -36,7 +36,7 @@ _BLOCK = re.compile(
 _FILE = re.compile(
     r"^<!-- file: (?P<name>\w+\.py) -->\n```python\n(?P<code>.*?)^```\n", re.MULTILINE | re.DOTALL
 )
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+|\.(?=[\s\]]))?(?:e-?\d+)?")  # NumPy writes 3.0 as "3."
 
 
 class Block(NamedTuple):
@@ -149,6 +149,7 @@ def test_blocks_are_found_and_outputs_compared(
     assert run(first, {}) == "a 2\n"
     assert run(second, {}).split() == ["b", str(tmp_path)]
     assert alike("a 2\n", "a  2.5")
+    assert alike("[3.   1.] m", "[2.9 1.1] m")
     assert not alike("a 2", "a 9")
     assert not alike("a 2", "b 2")
     assert not alike("a 2", "a")
