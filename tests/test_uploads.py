@@ -144,7 +144,15 @@ class Slow(Regressor):
         return super().answer(views)
 
 
-def test_who_hung_up_is_not_asked_about(tiny_run: Path, tiny_scene: Scene) -> None:
+def form(route: str, photo: bytes) -> bytes:
+    """A whole request, with the photo as a part of a form."""
+    request = httpx.Request("POST", f"http://x{route}", files={"photo": photo})
+    lines = (f"{name}: {value}" for name, value in request.headers.items())
+    return "\r\n".join([f"POST {route} HTTP/1.1", *lines, "", ""]).encode() + request.read()
+
+
+@pytest.mark.parametrize("route", ["/v1/localize", "/v1/localize/batch"])
+def test_who_hung_up_is_not_asked_about(route: str, tiny_run: Path, tiny_scene: Scene) -> None:
     photo, slow = tiny_scene.path(0).read_bytes(), Slow(tiny_run)
     (name, place), *_ = open_places([tiny_run]).items()
     slow.go.set()  # for the photo that warms up
@@ -153,7 +161,7 @@ def test_who_hung_up_is_not_asked_about(tiny_run: Path, tiny_scene: Scene) -> No
         connections = []
         for count in range(6):
             connections.append(raw(address))
-            connections[-1].sendall(head(len(photo)) + photo)
+            connections[-1].sendall(form(route, photo))
             if count == 0:  # is being asked about while the others wait
                 waited_until(lambda: slow.asked == 2)
         waited_until(lambda: "} 5.0" in metrics(address))

@@ -2,8 +2,8 @@
 
 import asyncio
 import hmac
-from collections.abc import Coroutine, Iterable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
 
 import torch
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -106,9 +106,9 @@ async def localize(request: Request, service: Known, place: Where, camera: Lens)
 @photos.post("/localize/batch", responses=ERRORS, openapi_extra=BATCH_BODY)
 async def localize_batch(request: Request, service: Known, place: Where, camera: Lens) -> Batch:
     """Says where several photos were taken, each by itself and in their order."""
-    photos = await _photos_of(request, service.config.batch_photos)
-    asked = (service.locate(photo, place, camera) for photo in photos)
-    found = await _while_there(request, _gathered(asked))
+    given = await _photos_of(request, service.config.batch_photos)
+    asked = (service.locate(photo, place, camera) for photo in given)
+    found = await _while_there(request, asyncio.gather(*asked, return_exceptions=True))
     if all(isinstance(one, HTTPException) and one.status_code == 429 for one in found):
         raise HTTPException(429, "too many photos wait; try again.", RETRY_AFTER)
     answers: list[Location | UnreadPhoto] = []
@@ -176,7 +176,7 @@ def prometheus(service: Known) -> Response:
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _while_there(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+async def _while_there(request: Request, work: Awaitable[_Result]) -> _Result:
     """What ``work`` finds; it is given up when the client hangs up.
 
     Raises:
@@ -192,12 +192,6 @@ async def _while_there(request: Request, work: Coroutine[Any, Any, _Result]) -> 
     finally:
         answer.cancel()
         gone.cancel()
-
-
-async def _gathered(
-    asked: Iterable[Coroutine[Any, Any, Location]],
-) -> list[Location | BaseException]:
-    return list(await asyncio.gather(*asked, return_exceptions=True))
 
 
 def _content_type(request: Request) -> str:
