@@ -18,6 +18,7 @@ PACKAGE = ROOT / "src" / "relocal"
 ORDER = (
     *(
         "errors",
+        "notices",
         "plugins",
         "precision",
         "pose",

@@ -21,6 +21,7 @@ from torch import Tensor
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.pose import Pose, rotation_angle
+from relocal.scene.account import Account
 
 UNITS = ("m", "unit")
 MIN_DEPTH_OBSERVATIONS = 10
@@ -86,6 +87,8 @@ class Scene:
     """How the poses were made: reader, labels, intrinsics, split rule, versions."""
     folder: Path | None = None
     """Where the scene is saved, None while it is only in memory."""
+    account: Account | None = None
+    """What became of everything that its source listed; None where that is not known."""
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -215,6 +218,18 @@ class Scene:
         user = str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
         digest = hashlib.sha256(str(self.image_root.resolve()).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"relocal-{user}" / digest
+
+    @cached_property
+    def origin(self) -> Float[Tensor, "3"]:
+        """The middle of the training cameras, float64: what arithmetic is relative to.
+
+        Coordinates of a map of the Earth have seven digits before the point, more than single
+        precision keeps.
+        """
+        train = set(self.splits.get("train", ()))
+        rows = [i for i, name in enumerate(self.images) if name in train]
+        centres = self.poses.position[rows] if rows else self.poses.position
+        return centres.double().mean(0)
 
     def extent(self) -> float:
         """Diagonal of the box around the camera centres, in the scene's unit."""
