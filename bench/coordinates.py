@@ -3,10 +3,10 @@
     python bench/coordinates.py SCENE [--epochs 40] [--every 2] [--out FILE]
 
 SCENE (a metric one with a test split, such as the rendered room) is written once more for each
-world: at the origin, in UTM and ECEF coordinates, in millimetres and in kilometres. In each a map is
-made and asked about the test images; a hybrid is asked with one and the same network guess (the
-nearest training pose); poses with noise, in a frame of their own, are aligned with the world's. A
-regressor is trained at the origin and in UTM. Errors are told in metres whatever the world's unit.
+world: at the origin, in UTM and ECEF coordinates, in millimetres and in kilometres. In each world
+a map is made and asked about the test images. A hybrid is asked with the same network guess in all
+of them (the nearest training pose). Poses with noise, in a frame of their own, are aligned with the
+world's. A regressor is trained at the origin and in UTM. All errors are in metres.
 """
 
 import argparse

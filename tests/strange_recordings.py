@@ -1,17 +1,23 @@
 """Small recordings with the troubles that users of this field report, each in its usual layout.
 
-    python tests/strange_recordings.py NAME OUT
+    python tests/strange_recordings.py NAME OUT [SCENE]
 
-writes one, so that any reader of docs/reliability.md can try what it says.
+writes one, so that any reader of docs/reliability.md can try what it says. Those of ``OF_A_SCENE``
+are made of the photos of a SCENE, such as the rendered room.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from relocal.pose import Pose
+from relocal.scene import Scene, load_scene
 
 UTM = (389212.4, 5819731.8, 54.1)
 SIZE, FOCAL_PX = (64, 48), 58.0
@@ -233,7 +239,107 @@ RECORDINGS: dict[str, Callable[[Path], None]] = {
 """By name; what each holds stands in its function."""
 
 
+def scene_matrices(scene: Scene, rows: list[int]) -> np.ndarray:
+    """``world_from_cam`` of some images, (n, 4, 4)."""
+    return scene.poses[torch.tensor(rows)].matrix().numpy()
+
+
+def first_recording(scene: Scene, every: int) -> list[int]:
+    """Each so many-th image of the first sequence."""
+    rows = [i for i in range(len(scene)) if scene.sequence(i) == scene.sequence(0)]
+    return rows[::every]
+
+
+def scene_in_utm(out: Path, scene: Scene) -> None:
+    """The whole scene as a COLMAP text model in UTM coordinates."""
+    (out / "sparse/0").mkdir(parents=True)
+    camera = scene.cameras[0]
+    lens = f"{camera.model} {camera.width} {camera.height} {words(camera.params)}"
+    (out / "sparse/0/cameras.txt").write_text(f"1 {lens}\n")
+    (out / "sparse/0/points3D.txt").write_text("")
+    away = Pose(scene.poses.position + torch.tensor(UTM).double(), scene.poses.quaternion)
+    inverse, rows = away.inverse(), list[str]()
+    for i, name in enumerate(scene.images):
+        (out / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(scene.path(i), out / "images" / name)
+        numbers = f"{words(inverse.quaternion[i])} {words(inverse.position[i])}"
+        rows.append(f"{i + 1} {numbers} 1 {name}\n\n")
+    (out / "sparse/0/images.txt").write_text("".join(rows))
+
+
+def mirrored(out: Path, scene: Scene) -> None:
+    """A TUM recording whose poses are those of a mirrored world, as ICL-NUIM's are."""
+    rows = first_recording(scene, 10)
+    mirror = np.diag([1.0, -1.0, 1.0, 1.0])
+    poses = Pose.from_matrix(torch.from_numpy(mirror @ scene_matrices(scene, rows) @ mirror))
+    for k, i in enumerate(rows):
+        (out / "rgb").mkdir(parents=True, exist_ok=True)
+        shutil.copy(scene.path(i), out / f"rgb/{k}{scene.path(i).suffix}")
+    camera = scene.cameras[0]
+    lens = f"{camera.model} {camera.width} {camera.height} {words(camera.params)}"
+    (out / "cameras.txt").write_text(f"1 {lens}\n")
+    suffix = scene.path(0).suffix
+    (out / "rgb.txt").write_text("".join(f"{k} rgb/{k}{suffix}\n" for k in range(len(rows))))
+    turned = poses.quaternion[:, [1, 2, 3, 0]]
+    lines = [
+        f"{k} {words(x)} {words(q)}"
+        for k, (x, q) in enumerate(zip(poses.position, turned, strict=True))
+    ]
+    (out / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+
+
+def opencv_axes(out: Path, scene: Scene) -> None:
+    """A transforms.json whose poses have OpenCV's camera axes where OpenGL's are expected."""
+    rows = first_recording(scene, 10)
+    matrices = scene_matrices(scene, rows)
+    frames: list[dict[str, object]] = []
+    for i, matrix in zip(rows, matrices, strict=True):
+        name = f"images/{Path(scene.images[i]).name}"
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(scene.path(i), out / name)
+        frames.append({"file_path": name, "transform_matrix": matrix.tolist()})
+    camera = scene.cameras[0]
+    (fx, fy), (cx, cy) = camera.focal.tolist(), camera.principal_point.tolist()
+    lens = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "w": camera.width, "h": camera.height}
+    (out / "transforms.json").write_text(json.dumps({**lens, "frames": frames}))
+
+
+def exif_64mm(out: Path, scene: Scene) -> None:
+    """A photo of the scene whose EXIF says a focal length of 64 mm; in the room 31 is true."""
+    exif_photo(out, scene, 64)
+
+
+def exif_photo(out: Path, scene: Scene, focal_mm: int, index: int = 0) -> None:
+    """A photo of the scene with a focal length in EXIF, as a 35 mm equivalent."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(scene.path(index)) as image:
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0xA405] = focal_mm
+        image.convert("RGB").save(out, "JPEG", exif=exif, quality=95)
+
+
+OF_A_SCENE: dict[str, Callable[[Path, Scene], None]] = {
+    "exif-64mm": exif_64mm,
+    "mirrored": mirrored,
+    "opencv-axes": opencv_axes,
+    "scene-in-utm": scene_in_utm,
+}
+"""Those that need photos of a real or rendered place."""
+
+
+def main(arguments: list[str]) -> None:
+    """Writes one."""
+    match arguments:
+        case [name, out] if name in RECORDINGS:
+            RECORDINGS[name](Path(out))
+        case [name, out, scene] if name in OF_A_SCENE:
+            OF_A_SCENE[name](Path(out), load_scene(scene))
+        case _:
+            sys.exit(
+                f"usage: NAME OUT, NAME one of {', '.join(RECORDINGS)}; or NAME OUT SCENE, NAME "
+                f"one of {', '.join(OF_A_SCENE)}"
+            )
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in RECORDINGS:
-        sys.exit(f"usage: python {sys.argv[0]} NAME OUT, NAME one of {', '.join(RECORDINGS)}")
-    RECORDINGS[sys.argv[1]](Path(sys.argv[2]))
+    main(sys.argv[1:])
