@@ -82,7 +82,9 @@ def load_map(folder: Path | str) -> FeatureMap:
         if about["unit"] not in UNITS:
             raise unknown("unit", str(about["unit"]), UNITS)
         if about["format"] not in range(1, FORMAT + 1):
-            raise InputError(f"its format is {about['format']!r}, this version reads 1 to {FORMAT}.")
+            raise InputError(
+                f"its format is {about['format']!r}, this version reads 1 to {FORMAT}."
+            )
         poses = arrays.pop("poses")
         map = FeatureMap(
             config=_config(about["map"]),
