@@ -7,7 +7,6 @@ near one: about an origin among them, in a unit of their own size.
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

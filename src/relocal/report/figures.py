@@ -27,6 +27,7 @@ COLOURS = (
     *(PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f"),
     *("#17a5c4", "#8fae1b", "#b3261e", "#1f2f6b", "#b18ae0"),
 )
+_SMALL = 0.01  # a length below it, in whatever unit, is told by its first digits
 _NEAR = 20.0  # times the reach of the cameras
 _FAR_APART = 20.0  # ratio of errors from which only logarithms show both
 
@@ -209,8 +210,9 @@ def title(report: Report, method: str | None) -> str:
     if method is None:
         return report.scene
     numbers = report.summary()[method]
+    far = numbers["median_position"]
     return (
-        f"{report.scene}: {method}, median {numbers['median_position']:.3f} "
+        f"{report.scene}: {method}, median {far:{'.2g' if far < _SMALL else '.3f'}} "
         f"{report.unit}, {numbers['median_rotation_deg']:.2f}°"
     )
 

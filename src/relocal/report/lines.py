@@ -99,8 +99,10 @@ def _text(estimate: Estimate, photo: str, index: int) -> str:
 
 
 def _decimals(estimate: Estimate) -> int:
-    """Digits behind the point: millimetres. In a unit of which nothing is known, at least three
-    of the largest coordinate, and down to a tenth of how sure the answer is.
+    """Digits behind the point: a metre has three.
+
+    In a unit of which nothing is known, at least three of the largest coordinate, and down to a
+    tenth of how sure the answer is.
     """
     if estimate.unit == "m":
         return 3

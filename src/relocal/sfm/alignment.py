@@ -56,7 +56,7 @@ def moved(scene: Scene, by: Similarity) -> Scene:
     points = scene.points
     if points is not None:
         xyz = by.points(torch.from_numpy(points.xyz).double()).numpy()
-        points = replace(points, xyz=xyz.astype(points.xyz.dtype))
+        points = replace(points, xyz=xyz)
     return replace(scene, poses=by.poses(scene.poses), points=points)
 
 
