@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pycolmap
+import numpy as np
 import pytest
 import torch
 from labelled_room import QUICK, ROOM, errors
@@ -86,9 +87,10 @@ def test_added_photos_are_placed_and_the_others_stay(
         add_photos([room / "seq-02"], copy, QUICK)
 
 
-def test_photos_are_added_to_an_imported_scene_in_its_metres(
+def test_photos_are_added_to_an_imported_scene_in_its_metres_far_from_its_origin(
     room: Path, tmp_path: Path, truth: dict[str, Pose]
 ) -> None:
+    far = torch.tensor([389212.4, 5819731.8, 54.1], dtype=torch.float64)
     import_scene("synthetic", room, tmp_path / "whole", split="sequence")
     whole = load_scene(tmp_path / "whole")
     train = [name for name in whole.images if name in whole.splits["train"]]
@@ -97,7 +99,7 @@ def test_photos_are_added_to_an_imported_scene_in_its_metres(
         whole,
         images=tuple(train),
         camera_index=whole.camera_index[rows],
-        poses=whole.poses[rows],
+        poses=Pose(whole.poses[rows].position + far, whole.poses[rows].quaternion),
         points=None,
         splits={"train": tuple(train)},
     )
@@ -109,9 +111,12 @@ def test_photos_are_added_to_an_imported_scene_in_its_metres(
     assert len(made.splits["test"]) == ROOM.test_frames
     index = made.indices("test")
     wanted = Pose.stack([truth[made.images[i]] for i in index.tolist()])
-    assert float(position_error(made.poses[index], wanted).max()) < 0.05
-    assert float(rotation_error_deg(made.poses[index], wanted).max()) < 1
+    placed = Pose(made.poses[index].position - far, made.poses[index].quaternion)
+    assert float(position_error(placed, wanted).max()) < 0.05
+    assert float(rotation_error_deg(placed, wanted).max()) < 1
     assert made.camera(int(index[0])) is not made.camera(0)
+    assert made.points is not None
+    assert np.abs(np.median(made.points.xyz, axis=0) - far.numpy()).max() < 10
 
 
 def test_a_split_that_cannot_be_is_refused_before_photos_are_added(room: Path, copy: Path) -> None:

@@ -22,6 +22,7 @@ ORDER = (
         "plugins",
         "precision",
         "pose",
+        "local_frame",
         "camera",
         "images",
         "corruptions",

@@ -245,7 +245,12 @@ def test_arrays_that_do_not_fit_are_refused(copy: Path, name: str, change: objec
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
+        {"format": "1"},
+        {"origin": [0.0, 0.0]},
+        {"origin": [0.0, 0.0, float("nan")]},
+        {"origin": "here"},
+        {"origin": None},
         {"anchors": {}},
         {"anchors": {"a": [1.0, 2.0]}},
         {"map": {}},

@@ -26,7 +26,7 @@ from relocal.report import load_report, save_report
 from relocal.scene import Scene
 from relocal.viewer import Gathered, gather, view
 from relocal.viewer.panel import nearest_training, photo_pair, plain, thumbnail
-from relocal.viewer.place import Sizes, start_viser
+from relocal.viewer.place import frame_of, start_viser
 from relocal.viewer.recording import record, viewer_page
 from relocal.viewer.viewing import Viewer
 
@@ -124,17 +124,19 @@ def test_positions_and_cameras_are_drawn_where_they_are(
     viewer = Viewer(server, gathered, name)
     scene = server.scene
     drawn = scene.get_handle_by_name("/true/positions").points
-    assert np.allclose(drawn, report.truth.position.numpy(), atol=1e-6)
+    frame = frame_of(report.training)
+    truth = frame.poses(report.truth)
+    assert np.allclose(drawn, truth.position.numpy(), atol=1e-6)
     found = report.methods[name].estimates
-    answers = [pose.position.tolist() for pose in found if pose is not None]
+    answers = [frame.points(pose.position).tolist() for pose in found if pose is not None]
     assert np.allclose(scene.get_handle_by_name("/predicted/positions").points, answers, atol=1e-6)
     joins = scene.get_handle_by_name("/joins").points
     assert np.allclose(joins[:, 1], answers, atol=1e-6)
     camera = scene.get_handle_by_name("/true/cameras/3")
-    assert np.allclose(camera.position, report.truth.position[3])
+    assert np.allclose(camera.position, truth.position[3])
     assert np.allclose(camera.wxyz, report.truth.quaternion[3])
     viewer.show_frame(3)
-    assert np.allclose(scene.get_handle_by_name("/frame/true").position, report.truth.position[3])
+    assert np.allclose(scene.get_handle_by_name("/frame/true").position, truth.position[3])
     assert plain(report.images[3]) in viewer.text.content
 
 
@@ -281,8 +283,8 @@ def test_recordings_made_at_once_leave_printing_alone(report: Report) -> None:
 def test_sizes_follow_the_cameras() -> None:
     far = Pose(torch.tensor([[0.0, 0, 0], [200.0, 0, 0]]), torch.tensor([[1.0, 0, 0, 0]] * 2))
     near = replace(far, position=far.position / 100)
-    assert Sizes.of(far).camera == pytest.approx(100 * Sizes.of(near).camera)
-    assert Sizes.of(Pose.identity(1)).camera > 0
+    assert frame_of(far).length == pytest.approx(100 * frame_of(near).length)
+    assert frame_of(Pose.identity(1)).length > 0
 
 
 def test_a_recording_is_made_without_a_browser(report: Report) -> None:

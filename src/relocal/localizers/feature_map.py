@@ -96,10 +96,12 @@ class FeatureMap:
     """Names of the images that it was made of."""
     anchors: Mapping[str, Sequence[float]]
     """Poses of some of them, as ``Scene.anchors`` gives: another ground truth has others."""
+    origin: Float[Tensor, "3"]
+    """In the world, float64: where poses and points lie about it is kept in single precision."""
     poses: Pose
-    """Of the training images, (M,), float32."""
+    """Of the training images, (M,), float64."""
     xyz: Float[Tensor, "P 3"]
-    """Positions in the world."""
+    """Positions in the world, float64."""
     rgb: UInt8[Tensor, "P 3"]
     """Colours."""
     descriptors: Int8[Tensor, "P d"]
@@ -303,7 +305,7 @@ def _sorted_by_word(
     rows = start[torch.from_numpy(tracks.image)] + torch.from_numpy(tracks.keypoint)
     seen = restored(torch.cat([k.descriptors for k in keypoints])[rows])
     rgb = torch.cat(list(colours))[rows].float()
-    count = len(tracks.xyz)
+    origin, poses, count = scene.origin, scene.poses[train], len(tracks.xyz)
     mean = torch.zeros(count, seen.shape[1]).index_add(0, point, seen)
     basis = principal_directions(mean, config.dimensions)
     mean = normalize(mean @ basis, dim=1)
@@ -320,8 +322,9 @@ def _sorted_by_word(
         photo_camera=scene.usual_camera(train),
         training_images=tuple(scene.images[i] for i in train.tolist()),
         anchors=scene.anchors([scene.images[i] for i in train.tolist()]),
-        poses=scene.poses[train].to(torch.float32),
-        xyz=torch.from_numpy(tracks.xyz)[order].float(),
+        origin=origin,
+        poses=Pose(as_kept(poses.position, origin), poses.quaternion.float().double()),
+        xyz=as_kept(torch.from_numpy(tracks.xyz)[order], origin),
         rgb=_mean_of(rgb, point, count)[order].round().to(torch.uint8),
         descriptors=signed_steps(mean[order]),
         words=signed_steps(words),
@@ -330,6 +333,11 @@ def _sorted_by_word(
         track=torch.bincount(place[point], minlength=count).to(torch.int16),
         seen_by=torch.from_numpy(tracks.image)[by_point].to(torch.int32),
     )
+
+
+def as_kept(xyz: Float[Tensor, "n 3"], origin: Float[Tensor, "3"]) -> Float[Tensor, "n 3"]:
+    """Positions in the world, float64, as a map's files keep them: single precision about it."""
+    return origin + (xyz - origin).float().double()
 
 
 def _mean_of(

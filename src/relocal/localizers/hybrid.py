@@ -22,7 +22,8 @@ from relocal.training import Run
 from relocal.types import Estimate
 
 SURE_INLIERS = 50  # with fewer, a wrong guess may have found what looks alike elsewhere
-_SINGLE = 1e-5  # of a length, and of a radian: what single precision keeps, and more
+_SAME = 1e-5  # of how the images are spread, and of a radian
+_SINGLE = 2.0**-23  # of a length: more than single precision takes from it
 REACH = 0.2  # of the photo's width: how far from where the regressor puts it a point is looked for
 
 
@@ -116,7 +117,8 @@ def _same_truth(run: Run, map: FeatureMap) -> bool:
     index = {name: i for i, name in enumerate(map.training_images)}
     shared = [name for name in run.anchors if name in index]
     mine = map.poses[torch.tensor([index[name] for name in shared], dtype=torch.long)]
-    return same_poses(mine, [run.anchors[name] for name in shared], _SINGLE)
+    rounded = _SINGLE * float((map.poses.position - map.origin).abs().max())
+    return same_poses(mine, [run.anchors[name] for name in shared], _SAME, rounded)
 
 
 def _one_core() -> ThreadPoolExecutor:

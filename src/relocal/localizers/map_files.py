@@ -1,12 +1,13 @@
 """A map on disk: ``map.json`` says what it is made of, ``map.safetensors`` holds its arrays."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from relocal.camera import Camera
@@ -19,6 +20,7 @@ from relocal.scene.scene import UNITS
 from relocal.training.run import environment, read_tensors, write_tensors
 
 _NOT_UNIT = 1e-3
+FORMAT = 2  # 1 has no origin: it keeps coordinates of the world
 JSON, TENSORS = "map.json", "map.safetensors"
 # By name, the type and the number of axes that a file must have.
 _ARRAYS: dict[str, tuple[torch.dtype, int]] = {
@@ -40,14 +42,16 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
         InputError: If ``out`` exists.
     """
     out = Path(out)
-    poses = torch.cat([map.poses.position, map.poses.quaternion], dim=1)
+    poses = torch.cat([map.poses.position - map.origin, map.poses.quaternion], dim=1)
+    values = {"xyz": map.xyz - map.origin}
     with new_folder(out) as folder:
         write_json(
             folder / JSON,
             {
-                "format": 1,
+                "format": FORMAT,
                 "scene": map.scene,
                 "unit": map.unit,
+                "origin": map.origin.tolist(),
                 "photo_camera": map.photo_camera.to_json(),
                 "map": asdict(map.config),
                 "training_images": list(map.training_images),
@@ -55,7 +59,10 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
                 "made_by": environment(),
             },
         )
-        arrays = {name: getattr(map, name).to(kind) for name, (kind, _) in _ARRAYS.items()}
+        arrays = {
+            name: values.get(name, getattr(map, name)).to(kind)
+            for name, (kind, _) in _ARRAYS.items()
+        }
         write_tensors(folder / TENSORS, {**arrays, "poses": poses.to(torch.float32)})
     return out
 
@@ -74,8 +81,10 @@ def load_map(folder: Path | str) -> FeatureMap:
     try:
         if about["unit"] not in UNITS:
             raise unknown("unit", str(about["unit"]), UNITS)
-        if about["format"] != 1:
-            raise InputError(f"its format is {about['format']!r}, this version reads 1.")
+        if about["format"] not in range(1, FORMAT + 1):
+            raise InputError(
+                f"its format is {about['format']!r}, this version reads 1 to {FORMAT}."
+            )
         poses = arrays.pop("poses")
         map = FeatureMap(
             config=_config(about["map"]),
@@ -84,6 +93,7 @@ def load_map(folder: Path | str) -> FeatureMap:
             photo_camera=Camera.from_json(about["photo_camera"]).checked("photo_camera"),
             training_images=tuple(about["training_images"]),
             anchors=_anchors(about["anchors"]),
+            origin=_origin(about),
             poses=Pose(poses[:, :3], poses[:, 3:]),
             calibration=None if held is None else held.calibration("structure"),
             **{name: arrays[name] for name in _ARRAYS},
@@ -93,7 +103,17 @@ def load_map(folder: Path | str) -> FeatureMap:
         raise InputError(f"{folder / JSON}: is not what a map has ({reason}).") from error
     if fault := _fault(map, {**arrays, "poses": poses}):
         raise InputError(f"{folder / TENSORS}: does not fit its {JSON}: {fault}.")
-    return map
+    world = Pose(map.origin + map.poses.position.double(), map.poses.quaternion.double())
+    return replace(map, poses=world, xyz=map.origin + map.xyz.double())
+
+
+def _origin(about: Mapping[str, Any]) -> Float[Tensor, "3"]:
+    """What positions are relative to; maps of format 1 have them in the world."""
+    origin = [0.0] * 3 if about["format"] == 1 else about["origin"]
+    values = torch.tensor([float(value) for value in origin], dtype=torch.float64)
+    if tuple(values.shape) != (3,) or not bool(torch.isfinite(values).all()):
+        raise InputError(f"its origin is {origin!r}, not three numbers.")
+    return values
 
 
 def _config(options: Mapping[str, Any]) -> MapConfig:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.localizers.feature_map import Described, FeatureMap
-from relocal.pose import Pose
+from relocal.pose import Pose, quaternion_conjugate, quaternion_rotate
 
 Matches = Int[Tensor, "_ 2"]
 """Rows of features and of map points."""
@@ -152,7 +152,8 @@ def expected(
         margin_px: How far outside the image a point may be.
     """
     reach = torch.cat([map.points_of_image[i] for i in _near_images(map, pose)]).unique()
-    local = pose.inverse().apply(map.xyz[reach].double())
+    # The difference first: far from the world's origin a turn of the points would lose digits.
+    local = quaternion_rotate(quaternion_conjugate(pose.quaternion), map.xyz[reach] - pose.position)
     pixels, _ = camera.project(local)
     size = pixels.new_tensor([camera.width, camera.height])
     inside = ((pixels > -margin_px) & (pixels < size + margin_px)).all(1) & (local[:, 2] > 0)
@@ -161,8 +162,8 @@ def expected(
 
 def _near_images(map: FeatureMap, pose: Pose) -> list[int]:
     """Training images taken near a pose: a radian weighs as much as the median distance."""
-    distance = (map.poses.position - pose.position.float()).norm(dim=1)
-    turned = (map.poses.look_direction @ pose.look_direction.float()).clamp(-1, 1).arccos()
+    distance = (map.poses.position - pose.position).norm(dim=1)
+    turned = (map.poses.look_direction @ pose.look_direction).clamp(-1, 1).arccos()
     apart = distance + distance.median() * turned
     return apart.topk(min(_NEAR, len(apart)), largest=False).indices.tolist()
 

@@ -174,7 +174,8 @@ def blended(poses: Pose, alike: Float[Tensor, " k"]) -> Pose:
         alike: How similar the image of each is, a cosine.
     """
     weights = ((alike - alike.max()) / _SOFTNESS).softmax(0)
-    position = (weights[:, None] * poses.position).sum(0)
+    nearest = poses.position[0]  # differences from it keep their digits
+    position = nearest + (weights[:, None] * (poses.position - nearest)).sum(0)
     aligned = in_hemisphere(poses.quaternion, poses.quaternion[0])
     quaternion = (weights[:, None] * aligned).sum(0)
     return Pose.from_quaternion(position, quaternion).canonical()

@@ -26,6 +26,7 @@ GATE = 22.46  # 99.9 % of chi-squared with six degrees of freedom
 LOST = 4  # estimates in a row that do not fit, after which the filter begins anew
 _MEDIAN_CHI2_3 = 2.366
 _BEND = 2 / 3  # variance of a second difference of twice integrated white noise
+_LEAST = 1e-9  # of the path, and of a degree: what never moves unevenly would be sure of all
 _FAST = 100.0  # accelerations that an unknown velocity may come from
 _PLACE, _SPEED = slice(0, 6), slice(6, 12)  # of the state's error: x and turn, and their velocities
 
@@ -134,13 +135,17 @@ def fit_motion(
     twist = torch.rad2deg(step[index + 1] - step[index])
     # The variance of a second difference grows with the third power of the time between frames.
     apart = torch.from_numpy(gaps[rows, None] ** 1.5)
-    return Motion(acceleration=_spread(bend / apart), turn_acceleration_deg=_spread(twist / apart))
+    extent = float((x.amax(0) - x.amin(0)).norm()) or 1.0
+    return Motion(
+        acceleration=_spread(bend / apart, _LEAST * extent),
+        turn_acceleration_deg=_spread(twist / apart, _LEAST),
+    )
 
 
-def _spread(values: Float[Tensor, "n 3"]) -> float:
+def _spread(values: Float[Tensor, "n 3"], least: float) -> float:
     """What second differences say of the noise, from their median length: jumps do not count."""
     variance = values.square().sum(1).median() / _MEDIAN_CHI2_3
-    return max(float((variance / _BEND).sqrt()), 1e-9)
+    return max(float((variance / _BEND).sqrt()), least)
 
 
 def filter_poses(
@@ -201,11 +206,17 @@ class PoseFilter:
 
 
 def _start(estimate: Measured, motion: Motion) -> _State:
-    fast = _FAST * torch.tensor([motion.acceleration, np.deg2rad(motion.turn_acceleration_deg)])
-    spread = torch.cat([_noise(estimate), fast.double().square().repeat_interleave(3)])
+    fast = (_FAST * _accelerations(motion)).square().repeat_interleave(3)
+    spread = torch.cat([_noise(estimate), fast])
     zero = torch.zeros(3, dtype=torch.float64)
     pose = estimate.pose.to(torch.float64)
     return _State(pose, zero, zero, torch.diag(spread))
+
+
+def _accelerations(motion: Motion) -> Float[Tensor, "2"]:
+    """Standard deviations of the changes of velocity and turning (radians) in a frame."""
+    values = [motion.acceleration, np.deg2rad(motion.turn_acceleration_deg)]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _noise(estimate: Measured) -> Float[Tensor, "6"]:
@@ -223,9 +234,10 @@ def _predict(state: _State, time: float, motion: Motion) -> _State:
     change = torch.eye(12, dtype=torch.float64)
     change[_PLACE, _SPEED] = time * torch.eye(6, dtype=torch.float64)
     change[3:6, 3:6] = quaternion_to_matrix(turn).T  # the error is seen from the turned camera
-    sigmas = torch.tensor([motion.acceleration, np.deg2rad(motion.turn_acceleration_deg)]).double()
+    sigmas = _accelerations(motion)
     # White acceleration, integrated once and twice (Bar-Shalom, Li & Kirubarajan 2001, 6.2.2).
-    times = torch.tensor([[time**3 / 3, time**2 / 2], [time**2 / 2, time]]).double()
+    rows = [[time**3 / 3, time**2 / 2], [time**2 / 2, time]]
+    times = torch.tensor(rows, dtype=torch.float64)
     noise = torch.kron(times, torch.diag(sigmas.square().repeat_interleave(3)))
     covariance = change @ state.covariance @ change.T + noise
     return replace(state, pose=pose, covariance=covariance)

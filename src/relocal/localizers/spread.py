@@ -18,7 +18,10 @@ def middle_and_spread(poses: Pose) -> tuple[Pose, float, float]:
         poses: Two or more answers, (n,).
     """
     poses = poses.to(torch.float64)
-    middle = Pose(poses.position.mean(0), mean_quaternion(poses.quaternion)).canonical()
+    first = poses.position[0]  # differences from it keep their digits
+    middle = Pose(
+        first + (poses.position - first).mean(0), mean_quaternion(poses.quaternion)
+    ).canonical()
     back = quaternion_conjugate(middle.quaternion).expand_as(poses.quaternion)
     turned = 2 * quaternion_log(quaternion_multiply(back, poses.quaternion))
     free = 3 * (len(poses) - 1)

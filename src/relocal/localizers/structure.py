@@ -129,7 +129,7 @@ def _arrays(
 ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 2"]]:
     """Points in the world and where the photo sees them."""
     points, pixels = map.xyz[matches[:, 1]], seen.xy[matches[:, 0]]
-    return points.double().numpy(), pixels.double().numpy()
+    return points.numpy(), pixels.double().numpy()
 
 
 def _unusual(known: Camera, camera: Camera) -> str | None:

@@ -1,6 +1,7 @@
 """Lines: answers in every format that other programs read."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def estimate_line(estimate: Estimate, photo: str, index: int, form: LineFormat) 
 def _text(estimate: Estimate, photo: str, index: int) -> str:
     pose = estimate.pose.canonical()
     w, x, y, z = pose.quaternion.tolist()
-    position = " ".join(f"{value:.3f}" for value in pose.position.tolist())
+    digits = _decimals(estimate)
+    position = " ".join(f"{value:.{digits}f}" for value in pose.position.tolist())
     look = " ".join(f"{value:.3f}" for value in pose.look_direction.tolist())
     sure = ""
     if estimate.sigma_m is not None and estimate.sigma_deg is not None:
@@ -94,6 +96,20 @@ def _text(estimate: Estimate, photo: str, index: int) -> str:
         f"{photo}: at {position} {estimate.unit}, looking along {look} "
         f"(quaternion w x y z {w:.4f} {x:.4f} {y:.4f} {z:.4f}; {sure}{estimate.time_ms:.0f} ms)"
     )
+
+
+def _decimals(estimate: Estimate) -> int:
+    """Digits behind the point: a metre has three.
+
+    In a unit of which nothing is known, at least three of the largest coordinate, and down to a
+    tenth of how sure the answer is.
+    """
+    if estimate.unit == "m":
+        return 3
+    sizes = [float(estimate.pose.position.abs().max())]
+    sizes += [] if estimate.sigma_m is None else [100 * estimate.sigma_m]
+    known = [-math.floor(math.log10(size)) for size in sizes if 0 < size < math.inf]
+    return min(3 + max([0, *known]), 15)
 
 
 def _json(estimate: Estimate, photo: str, index: int) -> str:
@@ -144,7 +160,8 @@ def _nanoseconds(photo: str, index: int) -> int:
 
 
 def _joined(*words: object, between: str = " ") -> str:
-    return between.join(f"{word:.9g}" if isinstance(word, float) else str(word) for word in words)
+    """Words of a line; numbers with all their digits."""
+    return between.join(map(str, words))
 
 
 _LINES: dict[LineFormat, Callable[[Estimate, str, int], str]] = {

@@ -203,7 +203,9 @@ def _or_dash(value: float | None) -> str:
 
 
 def length_text(value: float) -> str:
-    """A length in the scene's unit; what is below a decimetre has a digit more."""
+    """A length in the scene's unit; what is small has more digits, for the unit may be large."""
+    if 0 < value < 1e-3:
+        return f"{value:.2g}"
     return f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
 
 

@@ -27,6 +27,7 @@ UNITS = ("m", "unit")
 MIN_DEPTH_OBSERVATIONS = 10
 MAX_ANCHORS, ANCHOR_TOLERANCE = 16, 1e-6
 _MAX_NORM_ERROR = 1e-3
+_DOUBLE = 1e-13  # of a coordinate: what turning it to and fro in double precision takes from it
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Scene:
         return dict(zip(chosen, values.tolist(), strict=True))
 
     def has_anchors(self, anchors: Mapping[str, Sequence[float]]) -> bool:
-        """Whether these images are here with the same poses, to a millionth."""
+        """Whether these images are here with the same poses, to a millionth of their spread."""
         index = {name: i for i, name in enumerate(self.images)}
         if not anchors or not anchors.keys() <= index.keys():
             return False
@@ -274,17 +275,25 @@ def some(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def same_poses(poses: Pose, rows: Sequence[Sequence[float]], tolerance: float) -> bool:
+def same_poses(
+    poses: Pose, rows: Sequence[Sequence[float]], tolerance: float, rounded: float = 0.0
+) -> bool:
     """Whether poses are those of rows x, y, z, qw, qx, qy, qz, to a tolerance.
 
     Args:
         poses: Poses, (n,).
         rows: As many rows.
-        tolerance: Of a length, and of a radian.
+        tolerance: As a share of how far the positions are spread, whatever the world's origin and
+            unit, and of a radian.
+        rounded: How far positions may have been moved by the precision that they were kept in, in
+            the scene's unit, where that was less than double.
     """
+    if not rows:
+        return True
     theirs = torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
     mine = poses.to(torch.float64)
     moved = (mine.position - theirs[:, :3]).norm(dim=-1)
     turned = rotation_angle(mine.quaternion, theirs[:, 3:])
-    near = moved <= tolerance * (1 + mine.position.norm(dim=-1))
-    return bool((near & (turned <= tolerance)).all())
+    spread = float((mine.position - mine.position.mean(0)).norm(dim=-1).max())
+    double = _DOUBLE * float(mine.position.abs().max())
+    return bool(((moved <= tolerance * spread + rounded + double) & (turned <= tolerance)).all())

@@ -1,5 +1,6 @@
 """Places: the scenes that a server answers for, each with what localizes in it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 
 from relocal.camera import Camera
 from relocal.errors import InputError
@@ -59,9 +61,16 @@ class Place:
             "method": self.localizer.method,
             "camera": self.camera.to_json(),
             "training_images": len(source.training_images),
-            "points": [] if points is None else np.hstack(points).round(4).tolist(),
+            "points": [] if points is None else _rows(*points),
             "training_positions": self.recorded.position.tolist(),
         }
+
+
+def _rows(xyz: Float[np.ndarray, "P 3"], rgb: UInt8[np.ndarray, "P 3"]) -> list[list[float | int]]:
+    """Points and colours, to a tenth of a thousandth of the unit, or finer in a small world."""
+    extent = float(np.ptp(xyz, axis=0).max()) if len(xyz) else 0.0
+    small = -math.floor(math.log10(extent)) if extent > 0 else 0
+    return np.hstack([xyz.round(4 + max(small, 0)), rgb]).tolist()
 
 
 def open_places(folders: Sequence[Path], localizer: str | None = None) -> dict[str, Place]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from relocal.errors import InputError
+from relocal.local_frame import LocalFrame
 from relocal.pose import (
     Pose,
     matrix_to_quaternion,
@@ -62,6 +63,28 @@ def fit_poses(source: Pose, target: Pose, *, scaled: bool) -> Fit:
     Raises:
         InputError: If a scale is looked for and no camera moved.
     """
+    here, there = _frames(source.position, target.position, scaled)
+    fit = _fit(here.poses(source), there.poses(target), scaled)
+    ratio, by = there.length / here.length, fit.by
+    shift = there.world_points(by.shift) - ratio * by.scale * by.rotation @ here.origin
+    return Fit(
+        Similarity(ratio * by.scale, by.rotation, shift),
+        fit.kept,
+        there.length * fit.sigma,
+        ratio * fit.free_scale,
+        ratio * fit.scale_error,
+    )
+
+
+def _frames(
+    source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], scaled: bool
+) -> tuple[LocalFrame, LocalFrame]:
+    """Frames in which neither world is far away or large; of one unit where the scale is 1."""
+    here, there = LocalFrame.about(source), LocalFrame.about(target)
+    return (here if scaled else LocalFrame(here.origin, there.length)), there
+
+
+def _fit(source: Pose, target: Pose, scaled: bool) -> Fit:
     pairs = _Pairs(
         source.position,
         target.position,

@@ -1,4 +1,9 @@
-"""The pose of one image from points of the world and where it sees them (PnP), by pycolmap."""
+"""The pose of one image from points of the world and where it sees them (PnP), by pycolmap.
+
+All of it is done in a frame about the points, whose unit is of the size of what is seen: pycolmap
+stops where the gradient falls below a number of square pixels per unit of length, so that in a
+world in millimetres it would stop early, and far from a world's origin digits would be lost.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +14,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from relocal.camera import Camera
-from relocal.pose import Pose, quaternion_exp, quaternion_multiply
+from relocal.local_frame import LocalFrame
+from relocal.pose import (
+    Pose,
+    quaternion_conjugate,
+    quaternion_exp,
+    quaternion_multiply,
+    quaternion_rotate,
+)
 
 LEAST_POINTS = 4
 _ITERATIONS = (100, 10_000)
-_STEP = 1e-5  # of a depth, and of a radian
+_STEP = 1e-5  # of the median depth, and of a radian
+_AXES = torch.eye(6, dtype=torch.float64)
 _SINGULAR = 1e-10  # ratio of eigenvalues below which a direction is not determined
 
 
@@ -52,10 +65,15 @@ def solve_pose(
     options.ransac.max_error = error_px
     options.ransac.min_num_trials, options.ransac.max_num_trials = _ITERATIONS
     options.ransac.random_seed = 0
-    found = pycolmap.estimate_and_refine_absolute_pose(pixels, points, _colmap(camera), options)
+    world = torch.from_numpy(points)
+    frame = LocalFrame.about(world)
+    found = pycolmap.estimate_and_refine_absolute_pose(
+        pixels, frame.points(world).numpy(), _colmap(camera), options
+    )
     if found is None or found["num_inliers"] < LEAST_POINTS:
         return None
-    return PnP(_pose(found["cam_from_world"]), np.asarray(found["inlier_mask"], bool))
+    pose = frame.world_poses(_pose(found["cam_from_world"]))
+    return PnP(pose, np.asarray(found["inlier_mask"], bool))
 
 
 def refine_pose(
@@ -74,10 +92,12 @@ def refine_pose(
     if len(points) < LEAST_POINTS:
         return None
     options = pycolmap.AbsolutePoseRefinementOptions()
-    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
+    frame, start, local = _before(pose, points)
     every = np.ones(len(points), bool)
-    found = pycolmap.refine_absolute_pose(start, pixels, points, every, _colmap(camera), options)
-    return None if found is None else _pose(found["cam_from_world"])
+    found = pycolmap.refine_absolute_pose(
+        _rigid(start), pixels, local.numpy(), every, _colmap(camera), options
+    )
+    return None if found is None else frame.world_poses(_pose(found["cam_from_world"]))
 
 
 def pose_sigmas(
@@ -103,16 +123,13 @@ def pose_sigmas(
         Standard deviation per axis of the position, in the unit of the points, and of the rotation
         vector, in degrees; None where the points do not determine the pose.
     """
-    world, seen = torch.from_numpy(points), torch.from_numpy(pixels)
-    local = pose.inverse().apply(world)
-    steps = torch.tensor([float(local[:, 2].median())] * 3 + [1.0] * 3, dtype=torch.float64)
-    steps = _STEP * steps.abs()
-    forth, back = (_moved(pose, torch.diag(s), world, camera) for s in (steps, -steps))
-    jacobian = ((forth - back) / (2 * steps[:, None, None])).permute(1, 2, 0)  # (n, 2, 6)
-    residual = camera.project(local)[0] - seen
+    frame, pose, world = _before(pose, points)
+    forth, back = (_moved(pose, step, world, camera) for step in (_STEP * _AXES, -_STEP * _AXES))
+    jacobian = ((forth - back) / (2 * _STEP)).permute(1, 2, 0)  # (n, 2, 6)
+    residual = camera.project(pose.inverse().apply(world))[0] - torch.from_numpy(pixels)
     weight = 1 / (1 + residual.square().sum(-1))
     information = torch.einsum("nij,n,nik->jk", jacobian, weight.square(), jacobian)
-    sizes = torch.linalg.eigvalsh(information * steps * steps[:, None])  # without their units
+    sizes = torch.linalg.eigvalsh(information)
     free = 2 * len(world) - 6
     if free <= 0 or not bool(sizes[0] > _SINGULAR * sizes[-1]):
         return None
@@ -121,7 +138,18 @@ def pose_sigmas(
     covariance = inverse @ (pulls.T @ pulls) @ inverse * (2 * len(world) / free)
     spread = covariance.diagonal().clamp(min=0)
     position, rotation = spread[:3].mean().sqrt(), spread[3:].mean().sqrt()
-    return float(position), float(torch.rad2deg(rotation))
+    return frame.length * float(position), float(torch.rad2deg(rotation))
+
+
+def _before(
+    pose: Pose, points: Float[np.ndarray, "n 3"]
+) -> tuple[LocalFrame, Pose, Float[Tensor, "n 3"]]:
+    """The frame about a camera in which the median depth of points is one, and both in it."""
+    world, pose = torch.from_numpy(points), pose.to(torch.float64)
+    back = quaternion_conjugate(pose.quaternion)
+    depth = float(quaternion_rotate(back, world - pose.position)[:, 2].abs().median())
+    frame = LocalFrame(pose.position, depth if depth > 0 else 1.0)
+    return frame, frame.poses(pose), frame.points(world)
 
 
 def _moved(
@@ -153,10 +181,9 @@ def fitted_focal(
     options = pycolmap.AbsolutePoseRefinementOptions()
     options.refine_focal_length = True
     fitted = _colmap(camera)
-    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
-    pycolmap.refine_absolute_pose(
-        start, pixels, points, np.ones(len(points), bool), fitted, options
-    )
+    _, start, local = _before(pose, points)
+    every = np.ones(len(points), bool)
+    pycolmap.refine_absolute_pose(_rigid(start), pixels, local.numpy(), every, fitted, options)
     return float(fitted.mean_focal_length() / camera.focal.mean())
 
 
@@ -171,9 +198,14 @@ def _colmap(camera: Camera) -> Any:
     )
 
 
+def _rigid(pose: Pose) -> Any:
+    import pycolmap
+
+    return pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
+
+
 def _pose(rigid: Any) -> Pose:
     x, y, z, w = rigid.rotation.quat.tolist()
     quaternion = torch.tensor([w, x, y, z], dtype=torch.float64)
-    return Pose.from_colmap(
-        quaternion, torch.tensor(rigid.translation.tolist()).double()
-    ).canonical()
+    translation = torch.tensor(rigid.translation.tolist(), dtype=torch.float64)
+    return Pose.from_colmap(quaternion, translation).canonical()

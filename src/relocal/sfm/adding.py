@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from relocal.errors import InputError
 from relocal.images import exif_focal_px
+from relocal.local_frame import LocalFrame
 from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, load_scene
 from relocal.scene.files import extend_scene, read_json, unfinished, write_json
@@ -248,7 +249,8 @@ def _place(
             camera_index=whole.camera_index[: len(scene)],
             poses=scene.poses,
         )
-        points_from_poses(posed, own, known, TriangulateConfig().error_px)
+        frame = LocalFrame.about(scene.poses.position)
+        points_from_poses(posed, frame, own, known, TriangulateConfig().error_px)
         options = pycolmap.IncrementalPipelineOptions()
         options.random_seed = 0
         options.multiple_models = False
@@ -270,8 +272,16 @@ def _place(
             next_image_callback=placing,
         )
         models[0].write(made)
-        model = read_model(made)
+        model = _in_world(read_model(made), frame)
     return Mapped([model], *count_matches(database, matches, len(photos)))
+
+
+def _in_world(model: Model, frame: LocalFrame) -> Model:
+    scene, points = model.scene, model.scene.points
+    if points is not None:
+        points = replace(points, xyz=frame.world_points(torch.from_numpy(points.xyz)).numpy())
+    poses = frame.world_poses(scene.poses)
+    return replace(model, scene=replace(scene, poses=poses, points=points))
 
 
 def _extended(scene: Scene, every: Scene, model: Model, placed: Int[np.ndarray, " n"]) -> Scene:

@@ -13,17 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import ExifTags
 from torch import Tensor
 
 from relocal.errors import InputError, unknown
 from relocal.images import open_photo
+from relocal.local_frame import LocalFrame
 from relocal.pose import Pose, matrix_to_quaternion, position_error, rotation_error_deg
 from relocal.scene import Scene
 from relocal.scene.scene import some
 
 LEAST_FIT = 3
+_ON_A_LINE = 1e-6  # how wide points are, as a share of how long
+_ROUNDING = 1e-15  # of a coordinate
 _DOWN_WEIGHT = 0.01
 _LEAST_M = 1e-6  # a distance below it, or above its inverse, is a slip of the pen
 _GPS_ERROR_M = 5.0  # of a phone under open sky
@@ -53,7 +56,7 @@ def moved(scene: Scene, by: Similarity) -> Scene:
     points = scene.points
     if points is not None:
         xyz = by.points(torch.from_numpy(points.xyz).double()).numpy()
-        points = replace(points, xyz=xyz.astype(points.xyz.dtype))
+        points = replace(points, xyz=xyz)
     return replace(scene, poses=by.poses(scene.poses), points=points)
 
 
@@ -89,7 +92,7 @@ def _shortest_turn(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
 def fitted(
     source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], tolerance: float | None, what: str
 ) -> Similarity:
-    """The similarity that takes points nearest to others (Umeyama 1991).
+    """The similarity that takes points nearest to others, wherever both lie (Umeyama 1991).
 
     Args:
         source: Camera centres.
@@ -100,27 +103,57 @@ def fitted(
     Raises:
         InputError: If there are fewer than three, or they lie on a line.
     """
+    source, target = source.double(), target.double()
+    if len(source) < LEAST_FIT:
+        raise InputError(f"{what}: needs {LEAST_FIT} images that are placed, has {len(source)}.")
+    for centres in (source, target):
+        _check_spread(centres, what)
+    kept = torch.ones(len(source), dtype=torch.bool)
+    if tolerance is not None:
+        kept = _agreeing(source, target, tolerance)
+    if int(kept.sum()) < LEAST_FIT or not (found := _umeyama(source[kept], target[kept])).scale > 0:
+        raise InputError(f"{what}: no scale, turn and shift make the images fit.")
+    return found
+
+
+def _umeyama(source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]) -> Similarity:
+    """The similarity with the least squared distances (Umeyama 1991, eq. 40 to 42)."""
+    here, there = source - source.mean(0), target - target.mean(0)
+    left, sizes, right = torch.linalg.svd(there.T @ here)
+    signs = torch.ones(3, dtype=torch.float64)  # without a mirror, also where all lie in a plane
+    signs[2] = torch.linalg.det(left @ right).sign()
+    rotation = left * signs @ right
+    scale = float((sizes * signs).sum() / here.square().sum())
+    return Similarity(scale, rotation, target.mean(0) - scale * rotation @ source.mean(0))
+
+
+def _agreeing(
+    source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], tolerance: float
+) -> Bool[Tensor, " n"]:
+    """Which of the points one similarity takes to their partners, to a tolerance (LO-RANSAC)."""
     import pycolmap
 
-    one, other = source.double().numpy(), target.double().numpy()
-    if len(one) < LEAST_FIT:
-        raise InputError(f"{what}: needs {LEAST_FIT} images that are placed, has {len(one)}.")
-    _check_spread(other, what)
-    if tolerance is None:
-        found: Any = pycolmap.estimate_sim3d(one, other)
-    else:
-        options = pycolmap.RANSACOptions()
-        options.max_error, options.random_seed = tolerance, 0
-        result: Any = pycolmap.estimate_sim3d_robust(one, other, options)
-        found = None if result is None else result["tgt_from_src"]
-    if found is None or not np.isfinite(found.scale) or found.scale <= 0:
-        raise InputError(f"{what}: no scale, turn and shift make the images fit.")
-    matrix = torch.from_numpy(np.array(found.rotation.matrix()))
-    return Similarity(float(found.scale), matrix, torch.from_numpy(np.array(found.translation)))
+    here, there = LocalFrame.about(source), LocalFrame.about(target)
+    options = pycolmap.RANSACOptions()
+    options.max_error, options.random_seed = tolerance / there.length, 0
+    found: Any = pycolmap.estimate_sim3d_robust(
+        _off_centre(here.points(source)), _off_centre(there.points(target)), options
+    )
+    if found is None:
+        return torch.zeros(len(source), dtype=torch.bool)
+    return torch.from_numpy(np.asarray(found["inlier_mask"], bool))
 
 
-def _check_spread(centres: Float[np.ndarray, "n 3"], what: str) -> None:
-    if np.linalg.matrix_rank(centres - centres.mean(0), tol=1e-6 * np.abs(centres).max()) < 2:
+def _off_centre(xyz: Float[Tensor, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Points moved along their thinnest direction: pycolmap wants no plane through the origin."""
+    return (xyz + torch.linalg.svd(xyz, full_matrices=False).Vh[2]).numpy()
+
+
+def _check_spread(centres: Float[Tensor, "n 3"], what: str) -> None:
+    """Refuses points on a line, whatever their unit and however far away the world's origin is."""
+    sizes = torch.linalg.svdvals(centres - centres.mean(0))
+    rounding = _ROUNDING * float(centres.abs().max()) * len(centres) ** 0.5
+    if float(sizes[1]) <= max(_ON_A_LINE * float(sizes[0]), rounding):
         raise InputError(f"{what}: the images lie on a line, which leaves the rotation open.")
 
 
@@ -141,7 +174,7 @@ def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) 
                 f"--scale: the file has the poses of {found} of {len(files)} photos; {LEAST_FIT} "
                 f"are needed. Its lines begin with the photos' names, such as {next(iter(files))}."
             )
-        _check_spread(Pose.stack(list(poses.values())).position.double().numpy(), "--scale")
+        _check_spread(Pose.stack(list(poses.values())).position.double(), "--scale")
         return
     if how == "gps":
         places = (file for file in files.values() if gps_place(file) is not None)
@@ -203,7 +236,7 @@ def scaled(scene: Scene, how: str, poses: Mapping[str, Pose]) -> tuple[Scene, di
         raise InputError(f"--scale: {some(missing)} is no image that was placed.")
     centres = scene.poses.position
     apart = float((centres[index[one]] - centres[index[other]]).norm())
-    if apart < 1e-6 * max(scene.extent(), 1e-12):
+    if apart <= 1e-6 * scene.extent():
         raise InputError(f"--scale: {one} and {other} were taken from the same place.")
     similarity = Similarity(metres / apart, torch.eye(3).double(), torch.zeros(3).double())
     about = {"by": "distance", "images": [one, other], "metres": metres}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from relocal.errors import InputError
 from relocal.pose import Pose
@@ -49,13 +50,13 @@ def pose_pairs(poses: Pose, config: TriangulateConfig) -> Int[np.ndarray, "pairs
     """
     position, look = poses.position.double(), poses.look_direction.double()
     count = len(poses)
-    scale = float(torch.cdist(position[:_BLOCK], position).median())
+    scale = float(_apart(position[:_BLOCK], position).median())
     ranks = _ranks(config.neighbours)
     found: set[tuple[int, int]] = set()
     for start in range(0, count, _BLOCK):
         rows = slice(start, start + _BLOCK)
         angle = (look[rows] @ look.T).clamp(-1, 1).arccos()
-        distance = torch.cdist(position[rows], position) + scale * angle
+        distance = _apart(position[rows], position) + scale * angle
         distance[angle > torch.deg2rad(torch.tensor(config.turn_deg))] = torch.inf
         near, order = distance.sort(dim=1)
         for i, (values, others) in enumerate(zip(near, order, strict=True), start=start):
@@ -63,6 +64,11 @@ def pose_pairs(poses: Pose, config: TriangulateConfig) -> Int[np.ndarray, "pairs
             reach.remove(i)
             found |= {(min(i, reach[r]), max(i, reach[r])) for r in ranks if r < len(reach)}
     return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+
+
+def _apart(some: Float[Tensor, "k 3"], all: Float[Tensor, "n 3"]) -> Float[Tensor, "k n"]:
+    """Distances from differences; from products they are off by metres far from the origin."""
+    return torch.cdist(some, all, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _ranks(neighbours: int) -> list[int]:

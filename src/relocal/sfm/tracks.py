@@ -13,6 +13,7 @@ from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.features import Keypoints, restored
+from relocal.local_frame import LocalFrame
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.sfm.database import Progress, begin_database
@@ -100,11 +101,12 @@ def match_known_poses(
         progress: Called with pairs done, pairs in all, and what is being done.
     """
     descriptors = [restored(k.descriptors) for k in keypoints]
+    local = LocalFrame.about(scene.poses.position).poses(scene.poses)
     found: dict[tuple[int, int], Rows] = {}
     for done, (a, b) in enumerate(pairs.tolist()):
         rows = mutual_matches(descriptors[a], descriptors[b], ratio)
         pixels = keypoints[a].xy[rows[:, 0]], keypoints[b].xy[rows[:, 1]]
-        cameras, poses = (scene.camera(a), scene.camera(b)), (scene.poses[a], scene.poses[b])
+        cameras, poses = (scene.camera(a), scene.camera(b)), (local[a], local[b])
         found[a, b] = rows[epipolar_error_px(pixels, cameras, poses) <= error_px]
         progress(done + 1, len(pairs), "matching")
     return found
@@ -141,11 +143,12 @@ def tracks_from_poses(
                 geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
                 geometry.inlier_matches = rows.numpy().astype(np.uint32)
                 content.write_two_view_geometry(a + 1, b + 1, geometry)
-        model = points_from_poses(scene, own, made, error_px)
-    return _tracks(model)
+        frame = LocalFrame.about(scene.poses.position)
+        model = points_from_poses(scene, frame, own, made, error_px)
+    return _tracks(model, frame)
 
 
-def _tracks(model: Any) -> Tracks:
+def _tracks(model: Any, frame: LocalFrame) -> Tracks:
     trusted = [p for p, point in model.points3D.items() if point.track.length() >= LEAST_TRACK]
     number = {p: i for i, p in enumerate(sorted(trusted))}
     points = [model.points3D[p] for p in number]
@@ -155,7 +158,5 @@ def _tracks(model: Any) -> Tracks:
         for element in point.track.elements
     ]
     observed = np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
-    return Tracks(
-        np.array([point.xyz for point in points]).reshape(-1, 3),
-        *observed.T,
-    )
+    xyz = torch.from_numpy(np.array([point.xyz for point in points]).reshape(-1, 3))
+    return Tracks(frame.world_points(xyz).numpy(), *observed.T)

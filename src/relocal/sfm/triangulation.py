@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from relocal.errors import InputError
+from relocal.local_frame import LocalFrame
 from relocal.scene import Points, Scene, load_scene
 from relocal.scene.colmap import read_colmap, write_colmap
 from relocal.scene.files import save_points
@@ -147,7 +149,8 @@ def _triangulate(
         own, made = Path(temporary) / "own.db", Path(temporary) / "made"
         made.mkdir()
         matches = copy_matches(scene, database, pairs, own)
-        model = points_from_poses(scene, own, made, config.error_px)
+        frame = LocalFrame.about(scene.poses.position)
+        model = points_from_poses(scene, frame, own, made, config.error_px)
         if not model.num_points3D():
             raise InputError(
                 f"{place_of(scene)}: no map point could be triangulated; are its poses and cameras "
@@ -155,6 +158,7 @@ def _triangulate(
             )
         names, *_, points = read_colmap(made)
     assert points is not None  # read back from what was just written
+    xyz = frame.world_points(torch.from_numpy(points.xyz)).numpy()
     row = {name: i for i, name in enumerate(scene.images)}
     index = np.array([row[name] for name in names])[points.image_index]
     seen = np.bincount(index, minlength=len(scene))
@@ -166,14 +170,18 @@ def _triangulate(
         "mean_track_length": round(float(model.compute_mean_track_length()), 3),
         "mean_reprojection_error_px": round(float(model.compute_mean_reprojection_error()), 4),
     }
-    return replace(points, image_index=index), about
+    return replace(points, xyz=xyz, image_index=index), about
 
 
-def points_from_poses(scene: Scene, own: Path, made: Path, error_px: float) -> Any:
+def points_from_poses(
+    scene: Scene, frame: LocalFrame, own: Path, made: Path, error_px: float
+) -> Any:
     """Writes a COLMAP model of numbered images, their poses as they are, and returns it.
 
     Args:
         scene: The images with their poses; the first of those in the database.
+        frame: The frame of the model: COLMAP's tolerances are in units of length, and it loses
+            digits far from an origin.
         own: The database with their matches.
         made: The folder to write into.
         error_px: Largest reprojection error of an observation that is kept.
@@ -186,7 +194,7 @@ def points_from_poses(scene: Scene, own: Path, made: Path, error_px: float) -> A
     options.triangulation.complete_max_reproj_error = error_px
     options.triangulation.merge_max_reproj_error = error_px
     with tempfile.TemporaryDirectory(dir=own.parent) as known:
-        write_colmap(scene, Path(known))
+        write_colmap(replace(scene, poses=frame.poses(scene.poses)), Path(known))
         model = pycolmap.triangulate_points(
             pycolmap.Reconstruction(known), own, scene.image_root, made, options=options
         )

@@ -1,11 +1,13 @@
 """The panel beside the picture: one frame in words and photos, and how the errors are spread."""
 
+import math
 import re
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from relocal.errors import InputError
 from relocal.evaluation import Report, radian_weight
@@ -42,7 +44,7 @@ def plain(text: str) -> str:
 def frame_text(gathered: Gathered, method: str | None, frame: int) -> str:
     """What is known of one frame, in Markdown."""
     report = gathered.report
-    place = ", ".join(f"{value:.3f}" for value in report.truth.position[frame].tolist())
+    place = place_text(report.truth.position[frame], report.extent)
     lines = [plain(report.images[frame]), f"at {place} {report.unit}"]
     if method is not None:
         errors = report.methods[method].errors
@@ -55,6 +57,17 @@ def frame_text(gathered: Gathered, method: str | None, frame: int) -> str:
         nearest = gathered.scene.images[near]
         lines.append(f"Left: the photo. Right: the nearest training photo, {plain(nearest)}")
     return "\n\n".join(lines)
+
+
+def place_text(position: Float[Tensor, "3"], extent: float) -> str:
+    """Coordinates of the scene, to a thousandth of its unit, or finer where it is small.
+
+    Args:
+        position: In the scene.
+        extent: How large the scene is.
+    """
+    small = -math.floor(math.log10(extent)) if extent > 0 else 0
+    return ", ".join(f"{value:.{3 + max(small, 0)}f}" for value in position.tolist())
 
 
 def photo_pair(gathered: Gathered, frame: int) -> UInt8[np.ndarray, "h w 3"] | None:

@@ -1,23 +1,29 @@
-"""A place in three dimensions: its map points, its origin, and the cameras in it."""
+"""A place in three dimensions: its map points, its origin, and the cameras in it.
+
+What is drawn stands in a frame of its own (``frame_of``), whatever origin and unit the scene has.
+"""
 
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
 from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from relocal.camera import Camera
 from relocal.errors import InputError
+from relocal.local_frame import LocalFrame
 from relocal.pose import Pose
 from relocal.report.figures import ground_axes
 
 MOST_POINTS = 100_000
-_POINT, _DOT, _CAMERA = 0.005, 0.02, 0.06  # shares of how far the cameras are spread
-_BACK, _UP = 1.3, 1.1  # where the eye stands behind and above the cameras, in spreads
+POINT, DOT, CAMERA = 0.005, 0.02, 0.06
+"""How large map points, positions and cameras are drawn, in the unit of the frame."""
+_BACK, _UP = 1.3, 1.1  # where the eye stands behind and above the cameras, in units
+_ROUNDING = 1e-12  # of the distance to the world's origin: nobody moved by less
 # The reports' colours, purple and grey light and dark enough for a dark ground.
 ORANGE, PURPLE, GREY, WHITE = (232, 130, 12), (168, 132, 255), (98, 104, 112), (255, 255, 255)
 
@@ -57,37 +63,19 @@ def stop_viser(server: Any) -> None:
         server.stop()
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How large things are drawn, in the scene's unit."""
+def frame_of(cameras: Pose) -> LocalFrame:
+    """The frame that a place is drawn in: about its cameras, its unit half of their box's diagonal.
 
-    spread: float
-    """Half of the diagonal of the box around the cameras."""
-
-    @staticmethod
-    def of(poses: Pose) -> "Sizes":
-        """From where cameras are."""
-        places = poses.position
-        box = (places.max(0).values - places.min(0).values).norm() if len(poses) else 0.0
-        return Sizes(max(float(box) / 2, 1e-3))
-
-    @property
-    def camera(self) -> float:
-        """Of a camera's frustum."""
-        return _CAMERA * self.spread
-
-    @property
-    def point(self) -> float:
-        """Of a map point."""
-        return _POINT * self.spread
-
-    @property
-    def dot(self) -> float:
-        """Of a position."""
-        return _DOT * self.spread
+    The browser draws in single precision, and nothing that is nearer than 0.01 or farther than 1000
+    units.
+    """
+    places = cameras.position.double()
+    middle = places.mean(0)
+    half = float((places.max(0).values - places.min(0).values).norm()) / 2
+    return LocalFrame(middle, half if half > _ROUNDING * float(middle.norm()) else 1.0)
 
 
-def draw_place(server: Any, points: Points, cameras: Pose) -> Sizes:
+def draw_place(server: Any, points: Points, cameras: Pose) -> LocalFrame:
     """Draws map points and the origin, and puts the eye behind and above the cameras.
 
     Args:
@@ -97,28 +85,29 @@ def draw_place(server: Any, points: Points, cameras: Pose) -> Sizes:
         cameras: The cameras that the view is turned by, at least one.
 
     Returns:
-        How large things are in it.
+        The frame that it is drawn in; all else belongs into it, too.
     """
-    sizes = Sizes.of(cameras)
+    frame = frame_of(cameras)
     _, ahead, up = ground_axes(cameras).T
     server.scene.set_up_direction(up)
-    middle = cameras.position.double().mean(0).numpy()
-    server.initial_camera.position = middle + sizes.spread * (_UP * up - _BACK * ahead)
-    server.initial_camera.look_at = middle + sizes.spread * 0.3 * ahead
+    server.initial_camera.position = _UP * up - _BACK * ahead
+    server.initial_camera.look_at = 0.3 * ahead
     server.initial_camera.up = up
     if points is not None and len(points[0]):
         step = -(-len(points[0]) // MOST_POINTS)
         xyz, rgb = (part[::step] for part in points)
         server.scene.add_point_cloud(
             "/points",
-            points=xyz.astype(np.float32),
+            points=frame.points(torch.from_numpy(xyz)).float().numpy(),
             colors=rgb,
-            point_size=sizes.point,
+            point_size=POINT,
+            precision="float32",
             point_shape="circle",
             point_shading="flat",
         )
-    server.scene.add_icosphere("/origin", radius=sizes.dot, color=WHITE)
-    return sizes
+    origin = frame.points(torch.zeros(3)).tolist()
+    server.scene.add_icosphere("/origin", radius=DOT, color=WHITE, position=origin)
+    return frame
 
 
 def add_camera(
@@ -135,9 +124,9 @@ def add_camera(
     Args:
         scene: ``viser``'s scene.
         name: Its name in there; one of the same name is replaced.
-        pose: ``world_from_cam``, batch shape ().
+        pose: In the frame that is drawn in, batch shape ().
         camera: For its field of view; None: a usual one.
-        size: How large, in the scene's unit.
+        size: How large, in the frame's unit.
         colour: Red, green, blue, to 255.
         photo: What it saw, shown in the pyramid's base.
     """

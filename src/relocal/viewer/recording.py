@@ -10,6 +10,8 @@ from typing import Any
 from relocal.camera import Camera
 from relocal.pose import Pose
 from relocal.viewer.place import (
+    CAMERA,
+    DOT,
     GREY,
     PURPLE,
     Points,
@@ -56,25 +58,27 @@ def record(
     """
     server = start_viser("127.0.0.1", 0)
     try:
-        sizes = draw_place(server, points, cameras)
+        frame = draw_place(server, points, cameras)
         server.scene.add_point_cloud(
             "/training",
-            points=cameras.position.float().numpy(),
+            points=frame.points(cameras.position).float().numpy(),
             colors=GREY,
-            point_size=sizes.dot / 3,
+            point_size=DOT / 3,
             point_shape="circle",
+            precision="float32",
         )
         if answer is not None:
-            add_camera(server.scene, "/answer", answer, camera, _SIZE * sizes.camera, PURPLE)
-            _draw_position(server.scene, answer, sizes.dot, sigma)
+            answer = frame.poses(answer)
+            add_camera(server.scene, "/answer", answer, camera, _SIZE * CAMERA, PURPLE)
+            _draw_position(server.scene, answer, None if sigma is None else sigma / frame.length)
         return server.get_scene_serializer().serialize()
     finally:
         stop_viser(server)
 
 
-def _draw_position(scene: Any, answer: Pose, size: float, sigma: float | None) -> None:
+def _draw_position(scene: Any, answer: Pose, sigma: float | None) -> None:
     place = answer.position.tolist()
-    scene.add_icosphere("/position", radius=size, color=PURPLE, position=place)
+    scene.add_icosphere("/position", radius=DOT, color=PURPLE, position=place)
     if sigma is not None:
         region = {"radius": _REGION * sigma, "opacity": 0.25}
         scene.add_icosphere("/region", color=PURPLE, position=place, **region)

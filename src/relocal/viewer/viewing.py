@@ -5,13 +5,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
+from torch import Tensor
 
 from relocal.camera import Camera
 from relocal.errors import unknown
 from relocal.viewer.gathering import ALL_IMAGES, Gathered
-from relocal.viewer.panel import errors_picture, frame_text, photo_pair, plain, thumbnail
-from relocal.viewer.place import GREY, ORANGE, PURPLE, add_camera, draw_place, start_viser
+from relocal.viewer.panel import (
+    errors_picture,
+    frame_text,
+    photo_pair,
+    place_text,
+    plain,
+    thumbnail,
+)
+from relocal.viewer.place import (
+    CAMERA,
+    DOT,
+    GREY,
+    ORANGE,
+    POINT,
+    PURPLE,
+    add_camera,
+    draw_place,
+    start_viser,
+)
 
 MOST_CAMERAS = 150
 """So many cameras are drawn with their photos, evenly spaced; of the others, where they were."""
@@ -67,8 +86,8 @@ class Viewer:
         self._lock = threading.RLock()  # callbacks come from many threads
         report = self.report
         known = report.training if len(report.training) else report.truth
-        self.sizes = draw_place(server, report.points, known)
-        self._add_positions("/training", report.training.position.numpy(), GREY)
+        self.drawn = draw_place(server, report.points, known)
+        self._add_positions("/training", self._here(report.training.position), GREY)
         self._add_controls()
         self.cameras = self._add_cameras()
         self.show_answers()
@@ -77,7 +96,7 @@ class Viewer:
     def show_answers(self) -> None:
         """Draws the true and predicted positions of the frames that are not filtered out."""
         with self._lock:
-            shown, truth = self.shown(), self.report.truth.position.numpy()
+            shown, truth = self.shown(), self._here(self.report.truth.position)
             for i, camera in self.cameras.items():
                 camera.visible = bool(shown[i])
             self._add_positions("/true", truth[shown], ORANGE)
@@ -85,7 +104,8 @@ class Viewer:
                 return
             answers = self.report.methods[self.method].estimates
             found = {i: p for i, p in enumerate(answers) if p is not None and shown[i]}
-            places = np.array([pose.position.tolist() for pose in found.values()]).reshape(-1, 3)
+            at = [pose.position.double() for pose in found.values()]
+            places = self._here(torch.stack(at) if at else torch.zeros(0, 3))
             self._add_positions("/predicted", places, PURPLE)
             self._add_joins(truth[list(found)], places, self.errors()[list(found)])
             for i in self.cameras:
@@ -96,7 +116,7 @@ class Viewer:
         with self._lock:
             self.frame = frame
             size, camera = _CURRENT * self._camera_size, self._camera(frame)
-            scene, truth = self.server.scene, self.report.truth[frame]
+            scene, truth = self.server.scene, self.drawn.poses(self.report.truth[frame])
             photo = thumbnail(self.gathered, frame, 320)
             add_camera(scene, "/frame/true", truth, camera, size, ORANGE, photo)
             self._replace_camera("/frame/predicted", frame, size)
@@ -123,7 +143,11 @@ class Viewer:
         asked = "" if self.method is None else f", {report.regime}"
         split = "" if report.split == ALL_IMAGES else f"{report.split} "
         count = f"{len(report.images)} {split}images{asked}"
-        gui.add_markdown(f"**{plain(report.scene)}**: {plain(count)}.")
+        middle = place_text(self.drawn.origin, report.extent)
+        about = (
+            f"Drawn about {middle} {report.unit}, a unit is {self.drawn.length:.4g} {report.unit}."
+        )
+        gui.add_markdown(f"**{plain(report.scene)}**: {plain(count)}. {plain(about)}")
         if self.method is not None:
             names = methods_of(self.gathered)
             self.choice = gui.add_dropdown("Answers of", names, initial_value=self.method)
@@ -166,11 +190,11 @@ class Viewer:
             self.show_frame(self.frame)
             points = self.server.scene.get_handle_by_name("/points")
             if points is not None:
-                points.point_size = self.sizes.point * self.point_size.value
+                points.point_size = POINT * self.point_size.value
 
     @property
     def _camera_size(self) -> float:
-        return self.sizes.camera * self.camera_size.value
+        return CAMERA * self.camera_size.value
 
     def _step(self, event: Any) -> None:
         self.show_frame(int(self.slider.value))
@@ -183,7 +207,7 @@ class Viewer:
             found[i] = add_camera(
                 self.server.scene,
                 f"/true/cameras/{i}",
-                report.truth[i],
+                self.drawn.poses(report.truth[i]),
                 self._camera(i),
                 self._camera_size,
                 ORANGE,
@@ -208,9 +232,14 @@ class Viewer:
                 old.remove()
             return
         size = size or self._camera_size
-        made = add_camera(self.server.scene, name, pose, self._camera(frame), size, PURPLE)
+        here = self.drawn.poses(pose)
+        made = add_camera(self.server.scene, name, here, self._camera(frame), size, PURPLE)
         if name.startswith("/predicted"):
             made.on_click(self._picked(frame))
+
+    def _here(self, positions: Float[Tensor, "k 3"]) -> Float[np.ndarray, "k 3"]:
+        """Positions of the scene in the frame that is drawn in."""
+        return self.drawn.points(positions).float().numpy()
 
     def _camera(self, frame: int) -> Camera | None:
         scene = self.gathered.scene
@@ -221,9 +250,9 @@ class Viewer:
     ) -> None:
         self.server.scene.add_point_cloud(
             f"{name}/positions",
-            points=(places if len(places) else _HIDDEN).astype(np.float32),
+            points=places if len(places) else _HIDDEN,
             colors=colour,
-            point_size=self.sizes.dot / 3,
+            point_size=DOT / 3,
             point_shape="circle",
             precision="float32",
             visible=len(places) > 0,
@@ -246,7 +275,7 @@ class Viewer:
         colours = colormaps[_COLOURS](np.clip(0.15 + 0.85 * errors / most, 0, 1))[:, :3]
         self.server.scene.add_line_segments(
             "/joins",
-            points=np.stack([truth, found], axis=1).astype(np.float32),
+            points=np.stack([truth, found], axis=1),
             colors=np.repeat((255 * colours).astype(np.uint8)[:, None], 2, axis=1),
             thickness=2,
             thickness_units="screen",

@@ -92,7 +92,10 @@ function describe(said) {
   const unit = metric ? "m" : "units of the scene";
   const triple = (values, digits) => values.map((value) => value.toFixed(digits)).join(", ");
   const look = said.world_from_cam.slice(0, 3).map((row) => row[2]);
-  part("position").textContent = `${triple(said.position, 3)} ${unit}`;
+  // Millimetres; in a unit of which nothing is known, three digits of the largest number.
+  const small = -Math.floor(Math.log10(Math.max(...said.position.map(Math.abs), 1e-12)));
+  const digits = metric ? 3 : 3 + Math.max(0, small);
+  part("position").textContent = `${triple(said.position, digits)} ${unit}`;
   part("look").textContent = triple(look, 3);
   part("sigma").textContent =
     said.sigma_m === null
