@@ -256,7 +256,8 @@ def test_localize_py_frames_a_photo_of_another_lens(
     framed = Image.new("RGB", (160, 120))
     with Image.open(tmp_path / "narrow.png") as photo:
         framed.paste(photo, (20, 15))
-    wanted = Exported(exported).runtime(np.asarray(framed)[None])[0][0]
+    localizer = Exported(exported)
+    wanted = localizer.run.origin + localizer.runtime(np.asarray(framed)[None])[0][0]
     assert np.allclose(json.loads(ran.stdout)["position"], wanted, atol=1e-4)
 
 

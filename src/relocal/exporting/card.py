@@ -14,8 +14,8 @@ _ASKED = {
 }
 _ALONE = (
     "Positions in the world are these plus the origin ({origin}), in double precision: single\n"
-    "precision keeps seven digits, too few for coordinates of a map of the Earth. `config.json` has\n"
-    "the origin, too."
+    "precision keeps seven digits, too few for coordinates of a map of the Earth. The origin\n"
+    "stands in `config.json`, too."
 )
 _ADDED = {
     "torch": _ALONE,

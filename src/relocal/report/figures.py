@@ -27,6 +27,7 @@ COLOURS = (
     *(PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f"),
     *("#17a5c4", "#8fae1b", "#b3261e", "#1f2f6b", "#b18ae0"),
 )
+_FAR = 20.0  # extents of the cameras that the world's origin may lie away, to be in a picture
 _FAR_APART = 20.0  # ratio of errors from which only logarithms show both
 
 
@@ -80,7 +81,7 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     """Draws positions from above: true (orange), predicted (purple), training (grey).
 
     The picture is turned so that the mean training camera looks up in it; the world's own axes
-    stand at the origin, each as long as it is seen from above.
+    stand at the origin, or at what ``picture_origin`` gives, each as long as it is seen from above.
 
     Args:
         report: The report.
@@ -91,27 +92,29 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     from matplotlib.figure import Figure
 
     method = method or next(iter(report.localizers()), None)
+    origin = picture_origin(known_poses(report))
     axes_world = ground_axes(known_poses(report))[:, :2]
     with drawing():
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.add_subplot()
-        training = report.training.position.numpy() @ axes_world
-        truth = report.truth.position.numpy() @ axes_world
+        training = (report.training.position.numpy() - origin) @ axes_world
+        truth = (report.truth.position.numpy() - origin) @ axes_world
         if len(training):
             axes.scatter(*training.T, s=6, color=TRAINING, label="training", zorder=1)
         answered, predicted = answers(report, method)
         if len(answered):
-            found = predicted.position.numpy() @ axes_world
+            found = (predicted.position.numpy() - origin) @ axes_world
             joins = np.stack([truth[answered], found], axis=1)
             style = {"color": PREDICTED, "lw": 0.7, "alpha": 0.5}
             axes.add_collection(LineCollection(list(joins), zorder=2, **style))
             axes.scatter(*found.T, s=16, color=PREDICTED, label=f"predicted: {method}", zorder=4)
         axes.scatter(*truth.T, s=16, color=TRUE, label="true", zorder=3)
-        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label="origin, x y z", zorder=5)
+        name = f"{place(origin) if origin.any() else 'origin'}, x y z"
+        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label=name, zorder=5)
         spread = np.ptp(training if len(training) else truth, axis=0).max()
         _draw_world_axes(axes, axes_world, 0.1 * float(spread))
         axes.set_aspect("equal")
-        axes.set_xlabel(f"to the right, {report.unit}")
+        axes.set_xlabel(f"to the right{of_place(origin)}, {report.unit}")
         axes.set_ylabel(f"ahead, {report.unit}")
         axes.set_title(f"From above, {title(report, method)}")
         axes.grid(color=GRID, lw=0.6)
@@ -208,6 +211,31 @@ def title(report: Report, method: str | None) -> str:
 def known_poses(report: Report) -> Pose:
     """The poses that pictures are turned by: of the training images, else the true ones."""
     return report.training if len(report.training) else report.truth
+
+
+def picture_origin(poses: Pose) -> Float[np.ndarray, "3"]:
+    """What pictures are drawn relative to: the world's origin, unless it lies far away.
+
+    Then, as in coordinates of a map of the Earth, nothing could be told apart beside it, and it is
+    a round place amid the cameras.
+    """
+    positions = poses.position.double().numpy()
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    middle, extent = (low + high) / 2, float(np.linalg.norm(high - low))
+    if extent == 0 or np.linalg.norm(middle) <= _FAR * extent:
+        return np.zeros(3)
+    step = 10 ** np.floor(np.log10(extent))
+    return np.round(middle / step) * step
+
+
+def place(origin: Float[np.ndarray, "3"]) -> str:
+    """A place as text."""
+    return f"({', '.join(f'{value:.10g}' for value in origin.tolist())})"
+
+
+def of_place(origin: Float[np.ndarray, "3"]) -> str:
+    """What is added to the name of an axis that is relative to a place; nothing for zeros."""
+    return f" of {place(origin)}" if origin.any() else ""
 
 
 def ground_axes(poses: Pose) -> Float[np.ndarray, "3 3"]:

@@ -109,7 +109,7 @@ def _place(report: Report) -> dict[str, torch.Tensor]:
     }
     if report.points is not None:
         xyz, rgb = report.points
-        found["points.xyz"] = torch.tensor(xyz, dtype=torch.float32)
+        found["points.xyz"] = torch.tensor(xyz, dtype=torch.float64)
         found["points.rgb"] = torch.tensor(rgb)
     return found
 
