@@ -432,4 +432,5 @@ def test_pictures_are_relative_where_the_origin_lies_far_away(
     again = load_report(tmp_path / "report")
     assert torch.equal(again.training.position, report.training.position)
     assert utm.points is not None
+    assert again.points is not None
     np.testing.assert_array_equal(again.points[0], utm.points.xyz)
