@@ -245,7 +245,7 @@ def test_serving_sees_the_pixels_of_training_and_answers_alike(
     cached = build_cache(files, cameras, run.camera, tmp_path)
     for view, file, camera in zip(cached, files, cameras, strict=True):
         assert torch.equal(view, load_view(file, camera, run.camera))
-    together = predict(run.model(), cached, run.camera, run.window).to(torch.float64)
+    together = run.in_world(predict(run.model(), cached, run.camera, run.window))
     alone = answers(regressor, files, cameras[0])
     assert position_error(together, alone).max() < 1e-4
     assert rotation_error_deg(together, alone).max() < 1e-2

@@ -350,6 +350,13 @@ def test_a_wrong_option_is_said_in_a_sentence(client: TestClient) -> None:
     assert "belong together" in half.json()["detail"]
 
 
+def test_answers_in_a_map_of_the_earth_can_be_viewed(client: TestClient) -> None:
+    there = {"position": ["389212.4", "5819731.8", "54.1"], "quaternion": ["1", "0", "0", "0"]}
+    assert client.get("/v1/scene/view", params=there).status_code != 422
+    there["position"][1] = "1e13"
+    assert client.get("/v1/scene/view", params=there).status_code == 422
+
+
 def test_the_page_and_its_viewer_are_served(client: TestClient) -> None:
     page = client.get("/")
     assert "Where was this photo taken?" in page.text

@@ -103,6 +103,10 @@ class Pose:
         """The same poses with w >= 0."""
         return Pose(self.position, in_hemisphere(self.quaternion))
 
+    def shifted(self, by: Float[Tensor, "3"]) -> "Pose":
+        """The same poses with a vector added to every position."""
+        return Pose(self.position + by, self.quaternion)
+
     def apply(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*both 3"]:
         """Moves points of the camera frame into the world; shapes broadcast."""
         return quaternion_rotate(self.quaternion, points) + self.position

@@ -17,7 +17,7 @@ class Prediction:
     """
 
     position: Float[Tensor, "B 3"]
-    """Camera centres in the scene's unit."""
+    """Camera centres in the scene's unit, relative to the run's origin."""
     rotation: Float[Tensor, "B k"]
     """Parameters of the model's entry of ``ROTATIONS``, raw."""
     rotation_name: str = "quaternion"
@@ -37,7 +37,7 @@ class Target:
     """What the dataset gives for a batch."""
 
     pose: Pose
-    """True poses, (B,)."""
+    """True poses, (B,), relative to the run's origin."""
     camera: Camera
     """Cameras of the crops that the network saw, (B,)."""
     hemisphere: Float[Tensor, "4"]
@@ -45,7 +45,7 @@ class Target:
     depth: Float[Tensor, "3"] | None = None
     """Near, median and far depth of the scene; None when it is not known."""
     points: Float[Tensor, "B P 3"] | None = None
-    """Map points that the image sees, in the world; None when the scene has none."""
+    """Map points that the image sees, relative as the poses are; None when the scene has none."""
     visible: Bool[Tensor, "B P"] | None = None
     """Which of the points are real; the others are padding."""
 

@@ -12,6 +12,19 @@ _ASKED = {
         'print(torch.export.load("model.pt2").module()(photo))\nEND'
     ),
 }
+_ALONE = (
+    "Positions in the world are these plus the origin ({origin}), in double precision: single\n"
+    "precision keeps seven digits, too few for coordinates of a map of the Earth. The origin\n"
+    "stands in `config.json`, too."
+)
+_ADDED = {
+    "torch": _ALONE,
+    **dict.fromkeys(
+        ("onnx", "openvino"),
+        f"{_ALONE} `localize.py` adds it, and cuts or frames photos of other lenses to\n"
+        "the network's field of view.",
+    ),
+}
 
 
 def card(run: Run, format: str, precision: str, found: Parity, size: int) -> str:
@@ -24,6 +37,7 @@ def card(run: Run, format: str, precision: str, found: Parity, size: int) -> str
         found: How its answers differ from the run's.
         size: Bytes of the network.
     """
+    origin = ", ".join(map(repr, run.origin))
     unit = "metres" if run.unit == "m" else "the scene's own unit"
     camera, photos = run.photo_camera, f"{found.photos} {found.split} photos"
     lens = ", ".join(f"{value:.6g}" for value in camera.params.tolist())
@@ -44,7 +58,7 @@ turned. It knows this place and no other, and does not notice a photo of another
 | | name | type | what |
 |---|---|---|---|
 | in | `image` | uint8 (B, H, W, 3) | upright RGB photos of any size, of the lens below |
-| out | `position` | float32 (B, 3) | the camera's centre in the world, in {unit} |
+| out | `position` | float32 (B, 3) | the camera's centre less the origin below, in {unit} |
 | out | `quaternion` | float32 (B, 4) | unit, w x y z: camera directions into the world's |
 | out | `spread` | float32 (B, 2) | standard deviations that the network states; else ones |
 
@@ -52,7 +66,7 @@ The camera's x is right, y down, z forward. Spreads are of the position per axis
 vector in radians. Resize and normalisation are part of the network. It takes a photo for one of
 this camera (COLMAP's model and parameters, for {camera.width} x {camera.height} pixels), at any
 resolution: {camera.model} {lens}.
-`localize.py` cuts or frames photos of other lenses to its field of view.
+{_ADDED[format].format(origin=origin)}
 
 Median errors on {photos}: {after}; of the run that it was made of: {before}.{seen}
 Its answers differ from the run's by {usual} in the median, {most} at most.

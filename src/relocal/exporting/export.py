@@ -1,7 +1,8 @@
 """Export: Run -> a folder that localizes photos without torch.
 
 ``model.onnx`` (or ``model.xml``, ``model.pt2``), ``config.json`` (as the run's), ``localize.py``
-with its ``requirements.txt``, and ``README.md``, the card.
+with its ``requirements.txt``, and ``README.md``, the card. The network's positions are relative to
+the origin in ``config.json``: it answers in single precision, which holds no place on the Earth.
 """
 
 import shutil

@@ -54,8 +54,9 @@ class PhotoToPose(nn.Module):
         """Answers photos that the scene's camera took, or one with its field of view.
 
         Returns:
-            Positions in the scene's unit, unit quaternions w x y z (``world_from_cam``), and the
-            spreads of position and rotation vector (radians); ones where the network states none.
+            Positions relative to the run's origin in the scene's unit, unit quaternions w x y z
+            (``world_from_cam``), and the spreads of position and rotation vector (radians); ones
+            where the network states none.
         """
         view = antialiased(image.permute(0, 3, 1, 2).float(), self.seen.height, self.seen.width)
         if self.grid is not None:

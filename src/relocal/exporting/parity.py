@@ -1,6 +1,6 @@
 """Parity: an exported network answers as the run does, on real photos."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,11 +70,12 @@ def parity(
     for done, i in enumerate(rows, start=1):
         source, camera = scene.path(i), scene.camera(i)
         view = load_view(source, camera, run.camera)
-        ours.append(predict(model, view[None], run.camera, run.window, run.config.cached)[0])
-        position, quaternion, _ = answer(photo_of(run, scene, i))
-        theirs.append(Pose(torch.from_numpy(position[0]), torch.from_numpy(quaternion[0])))
+        said = predict(model, view[None], run.camera, run.window, run.config.cached)
+        ours.append(run.in_world(said)[0])
+        position, quaternion, _ = map(torch.from_numpy, answer(photo_of(run, scene, i)))
+        theirs.append(run.in_world(Pose(position, quaternion))[0])
         progress(done, len(rows), "comparing with the run")
-    one, other = _double(ours), _double(theirs)
+    one, other = Pose.stack(ours), Pose.stack(theirs)
     away, turned = position_error(one, other), rotation_error_deg(one, other)
     truth = scene.poses[torch.tensor(rows)]
     errors, exported = (pose_errors([p[i] for i in range(len(rows))], truth) for p in (one, other))
@@ -108,10 +109,3 @@ def spread_evenly(rows: Int[Tensor, " n"], count: int) -> list[int]:
     """At most ``count`` of some rows, evenly spaced."""
     step = max(1, -(-len(rows) // count))
     return rows[::step].tolist()
-
-
-def _double(poses: Sequence[Pose]) -> Pose:
-    return Pose(
-        torch.stack([p.position for p in poses]).double(),
-        torch.stack([p.quaternion for p in poses]).double(),
-    )

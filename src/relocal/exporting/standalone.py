@@ -16,7 +16,7 @@ KNOWN, SEEN, OUT = CONFIG["photo_camera"], CONFIG["camera"], ["position", "quate
 
 
 def network():
-    """The network: photos (B, H, W, 3) in uint8 -> positions and quaternions."""
+    """The network: photos (B, H, W, 3) in uint8 -> positions less the origin, quaternions."""
     if (HERE / "model.onnx").is_file():
         import onnxruntime
 
@@ -54,7 +54,8 @@ if __name__ == "__main__":
     options, answer = parser.parse_args(), network()
     for file in options.photos:
         try:
-            at, turn = (np.ravel(value).tolist() for value in answer(load(file, options.focal)))
+            at, turn = map(np.ravel, answer(load(file, options.focal)))
+            at, turn = np.add(CONFIG.get("origin", 0), at).tolist(), turn.tolist()
             print(json.dumps({"photo": file, "unit": CONFIG["unit"], OUT[0]: at, OUT[1]: turn}))
         except (OSError, Image.DecompressionBombError) as error:
             print(f"{file}: {error}", file=sys.stderr)

@@ -73,7 +73,7 @@ class Bayesian:
             said = self.model.answer(seen.expand(self.samples, -1))
         pose, sigma, sigma_deg = middle_and_spread(said.pose())
         estimate = Estimate(
-            pose=pose,
+            pose=run.in_world(pose),
             unit=run.unit,
             method=self.method,
             time_ms=1000 * (time.perf_counter() - start),

@@ -16,7 +16,8 @@ from relocal.scene.files import read_json
 from relocal.training.run import CONFIG, Run, run_from_json
 
 Runtime = Callable[[UInt8[np.ndarray, "B H W 3"]], list[np.ndarray]]
-"""Photos -> positions, unit quaternions w x y z, spreads of position and rotation vector."""
+"""Photos -> positions relative to the run's origin, unit quaternions w x y z, spreads of position
+and rotation vector."""
 OUTPUTS = ("position", "quaternion", "spread")
 OPENVINO_HINT = ("relocal", "INFERENCE_PRECISION_HINT")
 """Where a network in OpenVINO's format says which numbers it is to multiply with."""

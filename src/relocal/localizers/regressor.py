@@ -17,7 +17,8 @@ from relocal.training import Run, load_run, predictions
 from relocal.types import Estimate
 
 Answers = tuple[Float[Tensor, "B 3"], Float[Tensor, "B 4"], Float[Tensor, "B 2"]]
-"""Positions, unit quaternions w x y z, and stated spreads of position and rotation (radians)."""
+"""Positions relative to the run's origin, unit quaternions w x y z, and stated spreads of position
+and rotation (radians)."""
 Network = Callable[[UInt8[Tensor, "B 3 h w"]], Answers]
 
 
@@ -85,6 +86,7 @@ class Regressor:
         position, quaternion, spread = self.network(views)
         # Of length one in double precision, too: their matrices are then rotations.
         poses = Pose.from_quaternion(position.double(), quaternion.double()).canonical()
+        poses = self.run.in_world(poses)
         says = self.run.config.model.log_variance
         estimates = [
             Estimate(

@@ -108,7 +108,7 @@ class PoseNet(nn.Module):
     """Backbone, pooled features, one wide layer, position and rotation.
 
     The mean and the scale of the training positions are buffers, so predictions are in scene
-    units from the weights alone.
+    units from the weights alone; they are relative to the origin that the run keeps.
     """
 
     position_mean: Tensor
@@ -139,6 +139,9 @@ class PoseNet(nn.Module):
         """Takes mean and scale of the positions and the mean rotation from training poses.
 
         Every answer starts as the mean pose: random last layers would start tens of degrees off.
+
+        Args:
+            poses: Relative to the run's origin, (n,): the network knows no other positions.
         """
         centre = poses.position.mean(0)
         spread = (poses.position - centre).square().sum(-1).mean().sqrt()

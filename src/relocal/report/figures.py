@@ -28,7 +28,7 @@ COLOURS = (
     *("#17a5c4", "#8fae1b", "#b3261e", "#1f2f6b", "#b18ae0"),
 )
 _SMALL = 0.01  # a length below it, in whatever unit, is told by its first digits
-_NEAR = 20.0  # times the reach of the cameras
+_FAR = 20.0  # extents of the cameras that the world's origin may lie away, to be in a picture
 _FAR_APART = 20.0  # ratio of errors from which only logarithms show both
 
 
@@ -82,8 +82,7 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     """Draws positions from above: true (orange), predicted (purple), training (grey).
 
     The picture is turned so that the mean training camera looks up in it; the world's own axes
-    stand at the origin, each as long as it is seen from above. Where that lies far from all cameras
-    they stand in the middle of these.
+    stand at the origin, or at what ``picture_origin`` gives, each as long as it is seen from above.
 
     Args:
         report: The report.
@@ -94,30 +93,29 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     from matplotlib.figure import Figure
 
     method = method or next(iter(report.localizers()), None)
+    origin = picture_origin(known_poses(report))
     axes_world = ground_axes(known_poses(report))[:, :2]
     with drawing():
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.add_subplot()
-        training = report.training.position.numpy() @ axes_world
-        truth = report.truth.position.numpy() @ axes_world
+        training = (report.training.position.numpy() - origin) @ axes_world
+        truth = (report.truth.position.numpy() - origin) @ axes_world
         if len(training):
             axes.scatter(*training.T, s=6, color=TRAINING, label="training", zorder=1)
         answered, predicted = answers(report, method)
         if len(answered):
-            found = predicted.position.numpy() @ axes_world
+            found = (predicted.position.numpy() - origin) @ axes_world
             joins = np.stack([truth[answered], found], axis=1)
             style = {"color": PREDICTED, "lw": 0.7, "alpha": 0.5}
             axes.add_collection(LineCollection(list(joins), zorder=2, **style))
             axes.scatter(*found.T, s=16, color=PREDICTED, label=f"predicted: {method}", zorder=4)
         axes.scatter(*truth.T, s=16, color=TRUE, label="true", zorder=3)
-        near = origin_is_near(report)
-        foot = np.zeros(2) if near else known_poses(report).position.numpy().mean(0) @ axes_world
-        mark = {"color": "white", "edgecolor": "black", "zorder": 5}
-        axes.scatter(*foot, s=60, label="origin, x y z" if near else "x y z", **mark)
+        name = f"{place(origin) if origin.any() else 'origin'}, x y z"
+        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label=name, zorder=5)
         spread = np.ptp(training if len(training) else truth, axis=0).max()
-        _draw_world_axes(axes, axes_world, foot, 0.1 * float(spread))
+        _draw_world_axes(axes, axes_world, 0.1 * float(spread))
         axes.set_aspect("equal")
-        axes.set_xlabel(f"to the right, {report.unit}")
+        axes.set_xlabel(f"to the right{of_place(origin)}, {report.unit}")
         axes.set_ylabel(f"ahead, {report.unit}")
         axes.set_title(f"From above, {title(report, method)}")
         axes.grid(color=GRID, lw=0.6)
@@ -126,20 +124,15 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
         figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def _draw_world_axes(
-    axes: Any,
-    axes_world: Float[np.ndarray, "3 2"],
-    foot: Float[np.ndarray, "2"],
-    length: float,
-) -> None:
-    """The world's x, y and z at a place, but for those that point at the eye."""
+def _draw_world_axes(axes: Any, axes_world: Float[np.ndarray, "3 2"], length: float) -> None:
+    """The world's x, y and z at the origin, but for those that point at the eye."""
     for name, seen in zip("xyz", axes_world, strict=True):
         if np.linalg.norm(seen) > _SEEN_AXIS:
             tip = length * seen
             arrow = {"arrowstyle": "<-", "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", foot, foot + tip, arrowprops=arrow, annotation_clip=False, zorder=6)
-            axes.text(*(foot + 1.3 * tip), name, ha="center", va="center", fontsize=9, zorder=6)
-            axes.update_datalim([foot + 1.5 * tip])
+            axes.annotate("", (0, 0), tip, arrowprops=arrow, annotation_clip=False, zorder=6)
+            axes.text(*(1.3 * tip), name, ha="center", va="center", fontsize=9, zorder=6)
+            axes.update_datalim([1.5 * tip])
 
 
 def answers(report: Report, method: str | None) -> tuple[list[int], Pose]:
@@ -222,11 +215,29 @@ def known_poses(report: Report) -> Pose:
     return report.training if len(report.training) else report.truth
 
 
-def origin_is_near(report: Report) -> bool:
-    """Whether the world's origin is among the cameras, as it is not in a map of the Earth."""
-    known = known_poses(report).position.double()
-    reach = float((known - known.mean(0)).norm(dim=1).max())
-    return float(known.mean(0).norm()) <= _NEAR * (reach or 1.0)
+def picture_origin(poses: Pose) -> Float[np.ndarray, "3"]:
+    """What pictures are drawn relative to: the world's origin, unless it lies far away.
+
+    Then, as in coordinates of a map of the Earth, nothing could be told apart beside it, and it is
+    a round place amid the cameras.
+    """
+    positions = poses.position.double().numpy()
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    middle, extent = (low + high) / 2, float(np.linalg.norm(high - low))
+    if extent == 0 or np.linalg.norm(middle) <= _FAR * extent:
+        return np.zeros(3)
+    step = 10 ** np.floor(np.log10(extent))
+    return np.round(middle / step) * step
+
+
+def place(origin: Float[np.ndarray, "3"]) -> str:
+    """A place as text."""
+    return f"({', '.join(f'{value:.10g}' for value in origin.tolist())})"
+
+
+def of_place(origin: Float[np.ndarray, "3"]) -> str:
+    """What is added to the name of an axis that is relative to a place; nothing for zeros."""
+    return f" of {place(origin)}" if origin.any() else ""
 
 
 def ground_axes(poses: Pose) -> Float[np.ndarray, "3 3"]:

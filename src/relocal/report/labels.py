@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from relocal.report.figures import COLOURS, GRID, drawing, ground_axes
+from relocal.report.figures import (
+    COLOURS,
+    GRID,
+    drawing,
+    ground_axes,
+    of_place,
+    picture_origin,
+)
 from relocal.report.study_texts import markdown_text
 from relocal.report.tables import markdown_table
 from relocal.scene import Scene
@@ -97,13 +104,14 @@ def draw_labels(scene: Scene, path: Path) -> None:
     from matplotlib.figure import Figure
 
     right, ahead, up = ground_axes(scene.poses).T
+    origin = picture_origin(scene.poses)
     with drawing():
         figure = Figure(figsize=(12, 5.5), layout="constrained")
         above, side = figure.subplots(1, 2)
         _draw(above, scene, np.stack([right, ahead], axis=1))
         _draw(side, scene, np.stack([right, up], axis=1))
         for axes, name in ((above, "ahead"), (side, "up")):
-            axes.set_xlabel(f"to the right, {scene.unit}")
+            axes.set_xlabel(f"to the right{of_place(origin)}, {scene.unit}")
             axes.set_ylabel(f"{name}, {scene.unit}")
             axes.set_aspect("equal", adjustable="datalim")
             axes.grid(color=GRID, lw=0.6)
@@ -115,11 +123,12 @@ def draw_labels(scene: Scene, path: Path) -> None:
 
 
 def _draw(axes: Any, scene: Scene, plane: Float[np.ndarray, "3 2"]) -> None:
-    centres = scene.poses.position.numpy() @ plane
+    origin = picture_origin(scene.poses)
+    centres = (scene.poses.position.numpy() - origin) @ plane
     shown = centres
     if scene.points is not None:
         some = slice(None, None, max(1, len(scene.points.xyz) // _MOST_POINTS))
-        points = scene.points.xyz[some] @ plane
+        points = (scene.points.xyz[some] - origin) @ plane
         low, high = np.percentile(points, _FAR, axis=0)
         inside = ((points >= low) & (points <= high)).all(axis=1)
         axes.scatter(*points[inside].T, s=1, c=scene.points.rgb[some][inside] / 255, zorder=1)

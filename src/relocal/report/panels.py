@@ -10,11 +10,11 @@ from html import escape
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from relocal.evaluation import ORACLE, Report
 from relocal.metrics import Errors, failures, median, running_median
+from relocal.pose import Pose
 from relocal.report.figures import (
     BASELINE,
     GRID,
@@ -28,6 +28,8 @@ from relocal.report.figures import (
     errors_of,
     ground_axes,
     known_poses,
+    of_place,
+    picture_origin,
     plot_curves,
     unit_of,
 )
@@ -125,24 +127,25 @@ def view_panel(report: Report, method: str | None, side: bool) -> str:
     lower, upper = _box(report, plane)
     length = _LOOK * float((upper - lower).max())
     answered, predicted = answers(report, method)
-    truth = report.truth.position.double().numpy() @ plane
+    origin = picture_origin(known_poses(report))
+    truth = _seen(report, report.truth, plane)
     sets = ((report.training, TRAINING, 1), (report.truth, TRUE, 3), (predicted, PREDICTED, 4))
 
     def draw(axes: Any) -> None:
         for poses, colour, order in sets:
-            centres = poses.position.double().numpy() @ plane
+            centres = _seen(report, poses, plane)
             ends = centres + length * (poses.look_direction.double().numpy() @ plane)
             fade, size = _fade(len(centres)), 5 if poses is report.training else 10
             style = {"color": colour, "zorder": order, "alpha": fade, **_pixels(len(centres))}
             axes.plot(*_strokes(centres, ends), lw=0.8, **style)
             axes.scatter(*centres.T, s=max(2, fade * size), lw=0, **style)
-        joins = _strokes(truth[answered], predicted.position.numpy() @ plane)
+        joins = _strokes(truth[answered], _seen(report, predicted, plane))
         style = {"color": PREDICTED, "zorder": 2, **_pixels(len(answered))}
         axes.plot(*joins, lw=0.7, alpha=0.45 * _fade(len(answered)), **style)
         axes.set_aspect("equal")
         axes.set_xlim(lower[0], upper[0])
         axes.set_ylim(lower[1], upper[1])
-        axes.set_xlabel(f"to the right, {report.unit}")
+        axes.set_xlabel(f"to the right{of_place(origin)}, {report.unit}")
         axes.set_ylabel(f"{'up' if side else 'ahead'}, {report.unit}")
 
     predictions = f" and {len(answered)} predicted by {method}" if method else ""
@@ -159,7 +162,7 @@ def outside(report: Report, method: str) -> int:
     beyond = np.zeros(len(predicted), bool)
     for side in (False, True):
         plane = _plane(report, side)
-        (lower, upper), centres = _box(report, plane), predicted.position.numpy() @ plane
+        (lower, upper), centres = _box(report, plane), _seen(report, predicted, plane)
         beyond |= ((centres < lower) | (centres > upper)).any(axis=1)
     return int(beyond.sum())
 
@@ -167,6 +170,11 @@ def outside(report: Report, method: str) -> int:
 def _plane(report: Report, side: bool) -> Float[np.ndarray, "3 2"]:
     """The picture's two directions in the world: to the right, and ahead or up."""
     return ground_axes(known_poses(report))[:, [0, 2] if side else [0, 1]]
+
+
+def _seen(report: Report, poses: Pose, plane: Float[np.ndarray, "3 2"]) -> Float[np.ndarray, "n 2"]:
+    """Where cameras stand in the picture."""
+    return (poses.position.double().numpy() - picture_origin(known_poses(report))) @ plane
 
 
 def _fade(count: int) -> float:
@@ -190,8 +198,7 @@ def _box(
     report: Report, plane: Float[np.ndarray, "3 2"]
 ) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
     """Lower and upper corner of what a view shows: training and true positions, and a margin."""
-    positions = torch.cat([report.training.position, report.truth.position])
-    known = positions.double().numpy() @ plane
+    known = np.concatenate([_seen(report, each, plane) for each in (report.training, report.truth)])
     lower, upper = known.min(axis=0), known.max(axis=0)
     reach = 1.3 * ((upper - lower) / _SHAPE).max() or 1.0  # cameras that all stand in one place
     centre, half = (lower + upper) / 2, reach * _SHAPE / 2

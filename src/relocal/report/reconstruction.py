@@ -14,7 +14,7 @@ from relocal.report.figures import (
     drawing,
     ground_axes,
     known_poses,
-    origin_is_near,
+    picture_origin,
     title,
 )
 
@@ -49,7 +49,7 @@ def draw_reconstruction(report: Report, path: Path, method: str | None = None) -
     found = (predicted.position.numpy() - middle) @ view
     known = (known_poses(report).position.numpy() - middle) @ view
     cameras, origin = np.concatenate([truth, known]), -middle @ view
-    near = origin_is_near(report)
+    near = not picture_origin(known_poses(report)).any()
     with drawing():
         figure = Figure(figsize=(9, 6.3), layout="constrained", facecolor=_GROUND)
         axes = figure.add_subplot(facecolor=_GROUND)

@@ -81,7 +81,8 @@ Where = Annotated[Place, Depends(_place)]
 Lens = Annotated[Camera | None, Depends(_camera)]
 Known = Annotated[Service, Depends(_service)]
 
-_Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+_MOST = 1e12  # of a coordinate: a map of the Earth in millimetres, and more
+_Number = Annotated[float, Field(ge=-_MOST, le=_MOST)]
 Position = Annotated[
     list[_Number] | None,
     Query(min_length=3, max_length=3, description="An answer's, three times"),
@@ -90,7 +91,7 @@ Quaternion = Annotated[
     list[_Number] | None,
     Query(min_length=4, max_length=4, description="An answer's w, x, y, z, four times"),
 ]
-Sigma = Annotated[float | None, Query(ge=0, le=1e6, description="An answer's sigma_m")]
+Sigma = Annotated[float | None, Query(ge=0, le=_MOST, description="An answer's sigma_m")]
 
 router = APIRouter()
 photos = APIRouter(prefix="/v1", dependencies=[Depends(_check_key)])

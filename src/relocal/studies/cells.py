@@ -83,14 +83,16 @@ def run_cell(cell: Cell, out: Path, threads: int | None = None) -> dict[str, Any
     fabric, model, loss, data = prepare(scene, config, _quiet, every_image=True)
     work = None
     if config.cached != "all":  # else it takes seconds
-        work = out / SCRATCH / "unfinished" / _sha(json.dumps(identity(cell)))[:16]
+        # What was begun about another origin has its own folder, and is not gone on with.
+        begun = [identity(cell), data.origin.tolist()]
+        work = out / SCRATCH / "unfinished" / _sha(json.dumps(begun))[:16]
         work.mkdir(parents=True, exist_ok=True)
     averaged, rows = fit(fabric, model, loss, data, work, _quiet)
     model.load_state_dict(averaged)
     index = asked_images(scene, final=not config.validate)
     images = data.images[data.row[index]]
     poses = predict(model, images, data.camera, data.window, config.cached, fabric.device)
-    truth = data.poses[index].to(torch.float32)
+    truth = data.poses[index]
     if not bool(poses.matrix().isfinite().all()):
         raise InputError(
             "the trained network answers with numbers that are none; try a lower --lr."

@@ -1,6 +1,7 @@
 """What training reads: the training images in memory, and how batches are drawn from them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from relocal.types import Target
 VALIDATION_BLOCK, VALIDATION_EVERY, VALIDATION_GAP = 40, 7, 5
 
 Report = Callable[[int, int, str], None]
+Origin = tuple[float, float, float]
 
 
 class TrainingData:
@@ -42,6 +44,7 @@ class TrainingData:
         model: The network, of which a frozen part looks at the images now.
         report: Called with images done, images in all, and what is being done.
         every_image: Also read the images that are not trained on, for predictions later.
+        origin: What positions are relative to, in the world; by default the scene's origin.
     """
 
     def __init__(
@@ -51,8 +54,11 @@ class TrainingData:
         model: PoseNet,
         report: Report,
         every_image: bool = False,
+        origin: Origin | None = None,
     ) -> None:
         self.scene, self.config = scene, config
+        # Taken away in double precision: what is left is small enough for single precision.
+        self.origin = scene.origin if origin is None else torch.tensor(origin, dtype=torch.float64)
         every = scene.indices("train")
         self.photo_camera = scene.usual_camera(every)
         short_side = round(config.view.input_px * config.view.margin)
@@ -61,11 +67,12 @@ class TrainingData:
         self.window = input_camera(self.camera, config.view, cell_px)
         self.train, self.validation = split_validation(scene, every, config.validate)
         self.depth = _depth(scene, config)
-        self.poses = scene.poses.canonical()
+        self.poses = scene.poses.canonical().shifted(-self.origin)
         self.points: PointSampler | None = None
         self.point_generator = torch.Generator()
         if scene.points is not None and takes_points(build_loss(config.loss)):
-            self.points = PointSampler(scene.points, len(scene), self.train)
+            points = replace(scene.points, xyz=scene.points.xyz - self.origin.numpy())
+            self.points = PointSampler(points, len(scene), self.train)
         used = torch.cat([self.train, self.validation])
         used = torch.arange(len(scene)) if every_image else used
         files = [scene.path(i) for i in used.tolist()]
@@ -112,6 +119,7 @@ class TrainingData:
         """What the run must remember of the scene."""
         names = tuple(self.scene.images[i] for i in self.train.tolist())
         depth = None if self.depth is None else tuple(self.depth.tolist())
+        x, y, z = self.origin.tolist()
         return Run(
             folder=out,
             config=self.config,
@@ -123,6 +131,7 @@ class TrainingData:
             depth=depth,
             training_images=names,
             anchors=self.scene.anchors(names),
+            origin=(x, y, z),
         )
 
     def batches(self, generator: torch.Generator, fabric: Any) -> list[Int[Tensor, " b"]]:

@@ -25,7 +25,7 @@ from relocal.scene.files import check_new
 from relocal.training import run as files
 from relocal.training.checkpoint import finish, load_checkpoint, save_checkpoint
 from relocal.training.config import TrainConfig
-from relocal.training.data import Report, TrainingData
+from relocal.training.data import Origin, Report, TrainingData
 from relocal.training.prediction import predict
 from relocal.training.progress import check_finite, epoch_row, errors_row, progress_line
 from relocal.training.run import Run, build_model, channels_last
@@ -62,7 +62,9 @@ def train(
     out = Path(out)
     scene = scene if isinstance(scene, Scene) else load_scene(Path(scene))
     config = _resolve(config, out, resume)
-    fabric, model, loss, data = prepare(scene, config, report)
+    begun = files.stored_run(out)
+    origin = None if begun is None else begun.origin
+    fabric, model, loss, data = prepare(scene, config, report, origin=origin)
     if not fabric.is_global_zero:
         report = _quiet
     run = data.run(out)
@@ -76,7 +78,11 @@ def train(
 
 
 def prepare(
-    scene: Scene, config: TrainConfig, report: Report, every_image: bool = False
+    scene: Scene,
+    config: TrainConfig,
+    report: Report,
+    every_image: bool = False,
+    origin: Origin | None = None,
 ) -> tuple[Any, PoseNet, nn.Module, TrainingData]:
     """All that a training starts from; what is quick to refuse is refused before images are read.
 
@@ -85,6 +91,7 @@ def prepare(
         config: Every option, with a precision.
         report: Called with images done, images in all, and what is being done.
         every_image: Also read the images that are not trained on.
+        origin: What positions are relative to, where a training goes on; by default the scene's.
 
     Returns:
         Lightning Fabric, launched and seeded; the network and the loss as they start; the data.
@@ -114,7 +121,7 @@ def prepare(
     fabric.seed_everything(config.seed, verbose=False)
     model = build_model(config)
     report = report if fabric.is_global_zero else _quiet
-    data = TrainingData(scene, config, model, report, every_image)
+    data = TrainingData(scene, config, model, report, every_image, origin)
     has_points = scene.points is not None
     check_scene(loss, config.loss.name, scene.name, data.depth, has_points)
     model.fit_statistics(data.poses[data.train].to(torch.float32))
@@ -280,7 +287,7 @@ def validation_row(
     poses = predict(model, images, data.camera, data.window, data.config.cached, device)
     for (_, now), old in zip(pairs, kept, strict=True):
         now.copy_(old)
-    truth = data.poses[data.validation].to(torch.float32)
+    truth = data.poses[data.validation]
     return {
         "validation_position": median(position_error(poses, truth).numpy()),
         "validation_rotation_deg": median(rotation_error_deg(poses, truth).numpy()),

@@ -16,7 +16,7 @@ class PointSampler:
     """Draws map points that images see.
 
     Args:
-        points: The scene's map points.
+        points: The scene's map points, relative to what the poses are relative to.
         images: How many images the scene has.
         train: The images whose observations count; what only others see is never drawn.
     """

@@ -24,7 +24,10 @@ def predict(
     cached: Stage = "none",
     device: torch.device | str = "cpu",
 ) -> Pose:
-    """Poses (n,) of images, in float32, on the CPU; arguments as ``predictions`` takes them."""
+    """Poses (n,) of images, relative to the run's origin, in float32, on the CPU.
+
+    Arguments as ``predictions`` takes them; ``Run.in_world`` makes them poses of the world.
+    """
     return predictions(model, images, camera, window, cached, device).pose()
 
 
@@ -37,7 +40,7 @@ def predictions(
     cached: Stage = "none",
     device: torch.device | str = "cpu",
 ) -> Prediction:
-    """What a network says of images, in float32, on the CPU.
+    """What a network says of images, relative to the run's origin, in float32, on the CPU.
 
     Args:
         model: The network.

@@ -25,6 +25,7 @@ from relocal.backbones import build_backbone, weight_faults
 from relocal.camera import Camera
 from relocal.errors import InputError, unknown
 from relocal.models import MODELS, PoseNet
+from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.files import read_json, write_json, write_text
 from relocal.scene.scene import UNITS
@@ -61,6 +62,14 @@ class Run:
     """Names of the images that it was trained on."""
     anchors: Mapping[str, Sequence[float]]
     """Poses of some of them, as ``Scene.anchors`` gives: another ground truth has others."""
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What the network's positions are relative to, in the world: single precision keeps seven
+    digits, which coordinates of a map of the Earth have before the point. Zeros in runs of before
+    there were origins."""
+
+    def in_world(self, poses: Pose) -> Pose:
+        """The network's poses, which are relative to the origin, in the world; float64."""
+        return poses.to(torch.float64).shifted(torch.tensor(self.origin, dtype=torch.float64))
 
     @property
     def seen_camera(self) -> Camera:
@@ -140,15 +149,21 @@ def load_run(folder: Path | str) -> Run:
     return run_from_json(folder, read_json(folder / CONFIG))
 
 
-def stored_config(folder: Path) -> TrainConfig | None:
-    """The options of a run, finished or not; None when the folder holds none.
+def stored_run(folder: Path) -> Run | None:
+    """A run, finished or not; None when the folder holds none.
 
     Raises:
         InputError: If its ``config.json`` is damaged.
     """
     if not (folder / CONFIG).is_file():
         return None
-    return run_from_json(folder, read_json(folder / CONFIG)).config
+    return run_from_json(folder, read_json(folder / CONFIG))
+
+
+def stored_config(folder: Path) -> TrainConfig | None:
+    """The options of a run, as ``stored_run`` finds it."""
+    run = stored_run(folder)
+    return None if run is None else run.config
 
 
 def run_to_json(run: Run) -> dict[str, Any]:
@@ -165,6 +180,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "train": run.config.to_json(),
         "training_images": list(run.training_images),
         "anchors": {name: list(pose) for name, pose in run.anchors.items()},
+        "origin": list(run.origin),
     }
 
 
@@ -195,6 +211,7 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
             depth=None if median is None else (_or_nan(near), median, _or_nan(far)),
             training_images=tuple(content["training_images"]),
             anchors={str(k): [float(v) for v in pose] for k, pose in content["anchors"].items()},
+            origin=_origin(content),
         )
     except (
         LookupError,
@@ -206,6 +223,14 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
     ) as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
         raise InputError(f"{folder / CONFIG}: is not what a run has ({reason}).") from error
+
+
+def _origin(content: Mapping[str, Any]) -> tuple[float, float, float]:
+    """The origin that a run was made with; runs of before there were origins have none."""
+    x, y, z = map(float, content.get("origin", Run.origin))
+    if not all(map(math.isfinite, (x, y, z))):
+        raise InputError("its origin is no place.")
+    return x, y, z
 
 
 def _or_nan(value: float | None) -> float:
@@ -230,7 +255,8 @@ def _check_same(run: Run, scene: Scene) -> None:
     stored, now = read_json(run.folder / CONFIG), json.loads(json.dumps(run_to_json(run)))
     # Poses are compared with a tolerance, and so is the depth: map points may have been made anew.
     apart = {"depth": None, "anchors": None}
-    if {**stored, **apart} != {**now, **apart} or not scene.has_anchors(stored["anchors"]):
+    known = {"origin": list(Run.origin), **stored}
+    if {**known, **apart} != {**now, **apart} or not scene.has_anchors(stored["anchors"]):
         raise InputError(
             f"{run.folder}: --resume needs the scene, split and poses that the run was begun "
             "with; they are others now."
