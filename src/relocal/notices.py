@@ -19,6 +19,12 @@ NOTICES: dict[str, str] = {
     "other-lens": "its focal length is far from that of the photos the map was made of",
     "focal-doubtful": "what the photo shows fits another focal length better",
     "focal-not-written": "a format needs a focal length, and none is known",
+    # of a scene
+    "centre-exchanged": "cx and cy of a camera fit when they are exchanged",
+    "centre-far-off": "a camera's principal point is far from the middle of its photos",
+    "focals-apart": "a camera's fx and fy are far apart",
+    "field-of-view": "a camera's field of view is one that no lens has",
+    "poses-identical": "many images have the very pose of another",
     # of an answer
     "network-alone": "too little was found in the map: the answer is the network's",
     "frame-misfit": "a frame's own answer does not fit how the camera moves, and is left aside",
