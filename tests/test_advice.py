@@ -128,7 +128,7 @@ def test_unlikely_camera_is_doubted(camera: str, doubts: list[str], tmp_path: Pa
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "photo.png")
     found = camera_doubts(parse_camera(camera), tmp_path / "photo.png")
     assert len(found) == len(doubts)
-    assert all(doubt in text for doubt, text in zip(doubts, found, strict=True))
+    assert all(doubt in notice.text for doubt, notice in zip(doubts, found, strict=True))
 
 
 def test_camera_is_read_as_colmap_writes_it() -> None:

@@ -103,7 +103,7 @@ def test_where_nothing_is_found_the_regressor_answers(localizer: Hybrid, tiny_sc
     assert found.method == localizer.regressor.method
     alone = localizer.regressor.localize(file.getvalue(), tiny_scene.camera(0))
     assert torch.equal(found.pose.position, alone.pose.position)
-    assert any("the network's answer alone" in warning for warning in found.warnings)
+    assert [warning.code for warning in found.warnings] == ["network-alone"]
 
 
 def test_a_run_and_a_map_of_different_poses_are_refused(tiny_run: Path, map_: FeatureMap) -> None:

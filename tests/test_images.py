@@ -22,7 +22,6 @@ from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.images import (
     build_cache,
-    camera_of_photo,
     decode,
     exif_focal_px,
     fit_camera,
@@ -289,29 +288,6 @@ def test_camera_follows_another_resolution_and_refuses_another_shape() -> None:
     for width, height in ((300, 400), (400, 290), (300, 300)):
         with pytest.raises(InputError, match=r"a\.jpg.*--camera"):
             fit_camera(LENS, width, height, "a.jpg")
-
-
-def test_camera_from_exif_comes_without_warning() -> None:
-    raw = encoded(noise(60, 40), "JPEG", exif=exif_of(6, 28))
-    camera, warning = camera_of_photo(raw, LENS)
-    assert warning is None
-    assert (camera.width, camera.height) == (40, 60)
-    assert camera.focal.tolist() == pytest.approx([28 / 36 * 60] * 2, rel=1e-3)
-    assert camera.principal_point.tolist() == [20, 30]
-
-
-def test_unknown_focal_length_takes_the_scene_camera_and_warns(tmp_path: Path) -> None:
-    path = stored(tmp_path / "phone.png", noise(800, 600))
-    camera, warning = camera_of_photo(path, LENS)
-    assert camera.to_json() == LENS.resized(800, 600).to_json()
-    assert "--camera" in str(warning)
-
-
-def test_turned_camera_keeps_its_focal_length_along_the_longer_side() -> None:
-    camera, warning = camera_of_photo(encoded(noise(300, 400), "PNG"), LENS)
-    assert (camera.width, camera.height) == (300, 400)
-    assert camera.focal.tolist() == [307.5, 307.5]
-    assert warning is not None
 
 
 @pytest.fixture

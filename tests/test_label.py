@@ -220,7 +220,7 @@ def test_another_place_is_another_part(photos: Callable[..., Path], tmp_path: Pa
     assert {name.split("/")[1][:5] for name in made.scene.images} == {"frame"}
     others = {name: why for name, why in made.about["left_out"].items() if "other" in name}
     assert len(others) == 9
-    assert any("do not connect" in doubt for doubt in made.warnings)
+    assert "parts-apart" in [doubt.code for doubt in made.warnings]
     assert made.about["other_parts"]
     assert "belongs to another part" in "".join(others.values())
 

@@ -147,7 +147,8 @@ def test_unknown_camera_is_assumed_with_a_warning(
     assert same(blind, told)
     assert told.warnings == ()
     (warning,) = blind.warnings
-    assert "--camera" in warning
+    assert warning.code == "camera-assumed"
+    assert "--camera" in warning.text
 
 
 def test_focal_length_comes_from_exif(localizer: Localizer, photo: Path) -> None:

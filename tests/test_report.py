@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from relocal.errors import InputError
 from relocal.evaluation import MEAN, ORACLE, MethodResult, Report
 from relocal.metrics import RECALL_THRESHOLDS_M, pose_errors
+from relocal.notices import Notice
 from relocal.pose import Pose, rotation_error_deg
 from relocal.report import (
     draw_top_view,
@@ -87,12 +88,15 @@ def report() -> Report:
     )
 
 
+BLURRED = Notice("network-alone", "blurred")
+
+
 @pytest.fixture
 def estimate() -> Estimate:
     pose = Pose.from_quaternion(
         torch.tensor([1.0, -2.0, 3.0]).double(), torch.tensor([-0.5, 0.1, 0.7, -0.2]).double()
     )
-    return Estimate(pose, unit="m", method="posenet", time_ms=12.3, warnings=("blurred",))
+    return Estimate(pose, unit="m", method="posenet", time_ms=12.3, warnings=(BLURRED,))
 
 
 def strictly(text: str) -> Any:
@@ -246,7 +250,7 @@ def test_json_line_has_both_directions(estimate: Estimate) -> None:
     assert (content["photo"], content["unit"], content["warnings"]) == (
         "döner.jpg",
         "m",
-        ["blurred"],
+        [{"code": "network-alone", "text": "blurred"}],
     )
 
 

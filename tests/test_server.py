@@ -74,7 +74,8 @@ def test_it_answers_as_the_library_does(
         assert np.allclose(both, np.eye(4), atol=1e-9)
         assert (said["unit"], said["method"], said["scene"]) == ("m", "posenet", tiny_scene.name)
         assert said["time_ms"] > 0
-        assert any("no EXIF" in warning for warning in said["warnings"])
+        assert [warning["code"] for warning in said["warnings"]] == ["camera-assumed"]
+        assert "no EXIF" in said["warnings"][0]["text"]
 
 
 def test_a_camera_may_be_given(client: TestClient, place: Place, tiny_scene: Scene) -> None:

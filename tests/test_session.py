@@ -110,7 +110,7 @@ def test_wrong_pairs_have_next_to_no_say(seed: int, unit: str) -> None:
     assert float(rotation_error_deg(moved, same_moved).max()) < 0.3
     assert not found.kept[wrong].any()
     assert int(found.kept.sum()) >= 11
-    assert "disagree with the others" in found.warnings[0]
+    assert "disagree with the others" in found.warnings[0].text
 
 
 @some
@@ -280,7 +280,7 @@ def test_one_place_tells_the_turn_but_no_scale_and_is_warned_of() -> None:
     found = align(estimates, named(session))
     apart = found.map_from_session.rotation @ truth.rotation.T
     assert np.degrees(Rotation.from_matrix(apart.numpy()).magnitude()) < 1
-    assert "rests on the photos' rotations alone; walk farther" in found.warnings[-1]
+    assert "rests on the photos' rotations alone; walk farther" in found.warnings[-1].text
     with pytest.raises(InputError, match="never moved: no scale"):
         align(estimates, named(session), unit="unit")
     barely = noisy(session, 3, 0.01, 0)
@@ -292,7 +292,7 @@ def test_a_map_of_another_scale_is_warned_of() -> None:
     session, truth = some_poses(0, 12), some_similarity(1, scaled=False)
     larger = replace(truth, scale=1.3)
     found = align(named(larger.poses(session)), named(session))
-    assert "positions fit better with scale 1.3" in found.warnings[-1]
+    assert "positions fit better with scale 1.3" in found.warnings[-1].text
     assert found.map_from_session.scale == 1
     assert align(named(larger.poses(session)), named(session), unit="unit").warnings == ()
 

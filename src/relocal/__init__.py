@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from relocal.localizers.sequence import Measured, PoseFilter
     from relocal.losses import COUPLED, LOSSES, LossConfig, loss_text, parse_loss
     from relocal.models import MODELS, PoseNetConfig
+    from relocal.notices import NOTICES, Notice
     from relocal.paper import repeat_paper
     from relocal.pose import ROTATIONS, Pose
     from relocal.publishing import LICENCES, PublishConfig, publish
@@ -104,6 +105,7 @@ _HOME = {
     "localizers.sequence": ("Measured", "PoseFilter"),
     "losses": ("COUPLED", "LOSSES", "LossConfig", "loss_text", "parse_loss"),
     "models": ("MODELS", "PoseNetConfig"),
+    "notices": ("NOTICES", "Notice"),
     "paper": ("repeat_paper",),
     "pose": ("ROTATIONS", "Pose"),
     "publishing": ("LICENCES", "PublishConfig", "publish"),

@@ -8,7 +8,39 @@ from typing import Any
 
 from relocal.errors import InputError
 
-NOTICES: dict[str, str] = {}
+NOTICES: dict[str, str] = {
+    # of a photo's camera
+    "camera-assumed": "no camera is known; the photo has the size of the scene's, whose is taken",
+    "focal-unknown": "no camera is known, and the photo has another size than the scene's",
+    "shape-unknown": "no camera is known, and the photo has another shape than the scene's",
+    "exif-focal-contradicts": "EXIF states a focal length far from that of the scene's photos",
+    "camera-off-centre": "the camera that was given looks past the middle of the photo",
+    "camera-scaled": "the camera that was given is of another size than the photo",
+    "other-lens": "its focal length is far from that of the photos the map was made of",
+    "focal-doubtful": "what the photo shows fits another focal length better",
+    "focal-not-written": "a format needs a focal length, and none is known",
+    # of a scene
+    "centre-exchanged": "cx and cy of a camera fit when they are exchanged",
+    "centre-far-off": "a camera's principal point is far from the middle of its photos",
+    "focals-apart": "a camera's fx and fy are far apart",
+    "field-of-view": "a camera's field of view is one that no lens has",
+    "poses-identical": "many images have the very pose of another",
+    # of an answer
+    "network-alone": "too little was found in the map: the answer is the network's",
+    "frame-misfit": "a frame's own answer does not fit how the camera moves, and is left aside",
+    "frame-unseen": "a frame has no answer of its own: it follows from those before it",
+    # of a session
+    "pairs-disagree": "some photos contradict the others, and had next to no say",
+    "device-still": "the device moved little: the turn rests on rotations alone",
+    "scale-disagrees": "positions of map and session ask for a scale that is not 1",
+    # of labels
+    "few-placed": "few of the photos could be placed",
+    "parts-apart": "the photos fall into parts that do not connect",
+    "few-photos": "the photos are few to train on",
+    "large-residuals": "map points are seen far from where they should be",
+    "short-tracks": "few photos see a map point",
+    "few-points": "photos see few map points",
+}
 """Every code, with what it means in a line."""
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from relocal.camera import Camera
+from relocal.notices import Notice
 from relocal.pose import ROTATIONS, Pose, in_hemisphere
 
 
@@ -73,5 +74,5 @@ class Estimate:
     """Per-axis standard deviation of the rotation vector, in degrees."""
     inliers: int | None = None
     """Supporting matches, for methods that match."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     """What the user should know about this answer."""

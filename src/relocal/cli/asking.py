@@ -15,12 +15,13 @@ from relocal.images import Source
 from relocal.localizers import Localizer
 from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, refused
 from relocal.localizers.sequence import Filtered, Measured, PoseFilter, measured
+from relocal.notices import Notice
 from relocal.sfm.frames import video_frames
 from relocal.sfm.sources import PHOTOS, VIDEOS
 from relocal.types import Estimate
 
 _MANY = 0.2  # of the answers: more than wrong ones explain
-MISFIT = "its own answer does not fit"
+_BEFORE = "this is how the camera moved before."
 Ask = Callable[[str, Source], Estimate]
 """Name and photo -> where it was taken; InputError where that cannot be told."""
 
@@ -99,16 +100,17 @@ class Warnings:
     """Warnings of many photos: each kind is told once, and how often it came."""
 
     def __init__(self) -> None:
-        self._first: dict[str, str] = {}
-        self._count = Counter[str]()
+        self._first: dict[tuple[str, str], str] = {}
+        self._count = Counter[tuple[str, str]]()
 
-    def tell(self, name: str, warnings: Iterable[str]) -> None:
+    def tell(self, name: str, warnings: Iterable[Notice]) -> None:
         """Tells what is new about a photo."""
         for warning in warnings:
-            kind = re.sub(r"[\d.]+", "", warning)  # the same with other numbers is the same
+            # The same with other numbers is the same.
+            kind = warning.code, re.sub(r"[\d.]+", "", warning.text)
             if kind not in self._first:
-                self._first[kind] = warning
-                warn(f"{name}: {warning}")
+                self._first[kind] = warning.text
+                warn(f"{name}: {warning.text}")
             self._count[kind] += 1
 
     def tell_rest(self, photos: int) -> None:
@@ -116,7 +118,7 @@ class Warnings:
         for kind, count in self._count.items():
             if count > 1:
                 warn(f"{counted(count - 1, 'more photo')}: {self._first[kind]}")
-        misfits = sum(n for kind, n in self._count.items() if MISFIT in kind)
+        misfits = sum(n for (code, _), n in self._count.items() if code == "frame-misfit")
         if misfits > _MANY * photos:
             warn(
                 f"{misfits} of {photos} answers do not fit how the camera moved in training; were "
@@ -140,7 +142,11 @@ def _filtered(
 ) -> Estimate:
     """What is known after a frame as an answer about it."""
     own = () if estimate is None else estimate.warnings
-    alone = MISFIT if estimate is not None else "it has no answer of its own"
+    alone = (
+        Notice("frame-unseen", f"it has no answer of its own; {_BEFORE}")
+        if estimate is None
+        else Notice("frame-misfit", f"its own answer does not fit; {_BEFORE}")
+    )
     return Estimate(
         pose=known.pose,
         unit=unit,
@@ -149,7 +155,7 @@ def _filtered(
         sigma_m=known.sigma,
         sigma_deg=known.sigma_deg,
         inliers=None if estimate is None else estimate.inliers,
-        warnings=own if known.used else (*own, f"{alone}; this is how the camera moved before."),
+        warnings=own if known.used else (*own, alone),
     )
 
 

@@ -78,7 +78,7 @@ def print_labels(made: Labelling, out: Path) -> None:
     for reason, names in _by_reason(about["left_out"]).items():
         warn(f"left out, {reason}: {some(names)}.")
     for doubt in made.warnings:
-        warn(doubt)
+        warn(doubt.text)
     print(f"Scale: {scale_text(about['scale'], made.scene.unit)}.")
     print_scene(made.scene, out, "label")
 

@@ -24,11 +24,14 @@ from relocal.localizers import (
     open_localizers,
     save_map,
 )
+from relocal.notices import Notice
 from relocal.report import Answer, Format, answer_texts, plain_table, save_report
 from relocal.scene import load_scene
 from relocal.scene.files import check_new
 
-_NO_FOCAL = "no EXIF says its focal length, and nerfstudio needs it; give --camera."
+_NO_FOCAL = Notice(
+    "focal-not-written", "no EXIF says its focal length, and nerfstudio needs it; give --camera."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

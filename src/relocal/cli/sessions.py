@@ -49,7 +49,7 @@ class Align:
             unit=self.unit,
         )
         for doubt in found.warnings:
-            warn(doubt)
+            warn(doubt.text)
         write_json(self.out, found.to_json())
         print(f"{self.out}: {_summary(found)}")
         return 0

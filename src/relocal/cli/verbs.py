@@ -239,6 +239,8 @@ def print_scene(scene: Scene, out: Path, verb: str = "import") -> None:
     for pixels, count in scene.provenance.get("exif", {}).items():
         turned = f"{counted(count, 'image')} turned as EXIF says"
         warn(f"{turned}; labels taken as of {pixels} pixels.")
+    for notice in () if scene.account is None else scene.account.notices:
+        warn(notice.text)
     parts = [f"{len(names)} {split}" for split, names in scene.splits.items()]
     if rest := len(scene) - sum(len(names) for names in scene.splits.values()):
         parts.append(f"{rest} left out between them")

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from relocal.datasets.synthetic import read_synthetic
 from relocal.datasets.tum import read_tum
 from relocal.errors import InputError, unknown
 from relocal.scene import Scene, apply_split, save_scene
+from relocal.scene.account import Account, Tally
+from relocal.scene.doubts import scene_doubts
 from relocal.scene.files import check_new
 from relocal.scene.upright import Exif
 
@@ -72,8 +75,15 @@ def import_scene(
     elif not scene.splits:
         scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
     return save_scene(
-        scene, out, lambda done, total: progress(done, total, "checking images"), exif
+        _doubted(scene), out, lambda done, total: progress(done, total, "checking images"), exif
     )
+
+
+def _doubted(scene: Scene) -> Scene:
+    """The scene with what can hardly be true of it in its account."""
+    count = len(scene)
+    account = scene.account or Account(images=Tally(listed=count, read=count))
+    return replace(scene, account=account.with_notices(*scene_doubts(scene)))
 
 
 def _options(

@@ -1,15 +1,19 @@
 """Images: from a file to the pixels that a network sees, and the cache that training reads."""
 
 from relocal.images.cache import build_cache, cache_name, check_space, new_cache
+from relocal.images.photo_cameras import (
+    PhotoCamera,
+    camera_of_photo,
+    exif_camera,
+    view_of_photo,
+)
 from relocal.images.photos import (
     MAX_PIXELS,
     MIN_SIDE_PX,
     SIDEWAYS,
     Source,
-    camera_of_photo,
     decode,
     decode_for,
-    exif_camera,
     exif_focal_px,
     exif_orientation,
     fit_camera,
@@ -29,6 +33,7 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE_PX",
     "SIDEWAYS",
+    "PhotoCamera",
     "Source",
     "build_cache",
     "cache_name",
@@ -51,4 +56,5 @@ __all__ = [
     "sampling_grid",
     "training_camera",
     "upright_size",
+    "view_of_photo",
 ]

@@ -43,7 +43,7 @@ def open_photo(source: Source) -> Image.Image:
     Raises:
         InputError: If it is no photo, or of a size that cannot be used.
     """
-    name = _name(source)
+    name = photo_name(source)
     bomb = Image.DecompressionBombError, Image.DecompressionBombWarning
     try:
         image = _opened(source)
@@ -101,7 +101,7 @@ def is_there(file: Path) -> bool:
 def upright_size(source: Source) -> tuple[int, int]:
     """Width and height of the photo once its EXIF orientation is applied."""
     with open_photo(source) as image:
-        return photo_sizes(image, _name(source))[1]
+        return photo_sizes(image, photo_name(source))[1]
 
 
 def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Tensor, "3 H W"]:
@@ -116,7 +116,7 @@ def decode(source: Source, min_size: tuple[int, int] | None = None) -> UInt8[Ten
         InputError: If the photo cannot be decoded whole; a cut file is never filled with grey.
     """
     with open_photo(source) as image:
-        return _decode(image, _name(source), min_size)
+        return _decode(image, photo_name(source), min_size)
 
 
 def exif_focal_px(source: Source) -> float | None:
@@ -125,11 +125,17 @@ def exif_focal_px(source: Source) -> float | None:
     The equivalent compares diagonals, so the result holds for any aspect ratio.
     """
     with open_photo(source) as image:
-        focal_mm = _exif(image, _name(source)).get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
+        focal_mm = _exif(image, photo_name(source)).get_ifd(_EXIF_IFD).get(_EXIF_FOCAL_35MM)
     # Cameras that do not know it write 0; damaged fields hold text, 0/0 or 1/0.
     if not isinstance(focal_mm, Real) or not _FOCAL_MM[0] <= float(focal_mm) <= _FOCAL_MM[1]:
         return None
     return float(focal_mm) / _FULL_FRAME_DIAGONAL_MM * math.hypot(*image.size)
+
+
+def equivalent_mm(camera: Camera) -> float:
+    """The focal length in millimetres that a camera has by EXIF's 35 mm equivalent."""
+    diagonal = math.hypot(camera.width, camera.height)
+    return float(camera.focal.mean()) * _FULL_FRAME_DIAGONAL_MM / diagonal
 
 
 def exif_orientation(image: Image.Image, name: str) -> int:
@@ -204,7 +210,7 @@ def _reduced(size: tuple[int, int], enough: tuple[int, int]) -> tuple[int, int]:
 
 def fit_camera(camera: Camera, width: int, height: int, name: str) -> Camera:
     """The same lens for a photo of another resolution; a photo of another shape is refused."""
-    if not _same_shape(camera, width, height):
+    if not same_shape(camera, width, height):
         raise InputError(
             f"{name}: {width} x {height} pixels do not have the shape of its camera "
             f"({camera.width} x {camera.height}); a cropped photo needs its own --camera."
@@ -213,7 +219,8 @@ def fit_camera(camera: Camera, width: int, height: int, name: str) -> Camera:
     return camera if same else camera.resized(width, height)
 
 
-def _same_shape(camera: Camera, width: int, height: int) -> bool:
+def same_shape(camera: Camera, width: int, height: int) -> bool:
+    """Whether a photo has a camera's ratio of width to height."""
     return abs(width * camera.height - height * camera.width) <= 0.01 * width * camera.height
 
 
@@ -227,15 +234,21 @@ def training_camera(camera: Camera, short_side_px: int) -> Camera:
     return Camera.pinhole(*size, fx, fy, size[0] / 2, size[1] / 2)
 
 
-def load_view(source: Source, camera: Camera, target: Camera) -> UInt8[Tensor, "3 h w"]:
+def load_view(
+    source: Source, camera: Camera, target: Camera, said_by: str = "--camera"
+) -> UInt8[Tensor, "3 h w"]:
     """Decodes a photo and resamples it to what the ``target`` camera sees from the same place.
 
     Args:
         source: A file or its bytes.
         camera: The photo's camera at any resolution.
         target: The training camera.
+        said_by: What said the photo's camera, for messages.
+
+    Raises:
+        InputError: If the photo cannot be read, or the camera cannot be its.
     """
-    return resample(*decode_for(source, camera, target), target)
+    return resample(*decode_for(source, camera, target), target, said_by)
 
 
 def decode_for(
@@ -245,7 +258,7 @@ def decode_for(
 
     Arguments as ``load_view``.
     """
-    name = _name(source)
+    name = photo_name(source)
     with open_photo(source) as photo:
         width, height = photo_sizes(photo, name)[1]
         camera = fit_camera(camera, width, height, name)
@@ -254,61 +267,24 @@ def decode_for(
     return image, camera.resized(image.shape[2], image.shape[1])
 
 
-def exif_camera(source: Source) -> Camera | None:
-    """The pinhole camera of the focal length that a photo's EXIF states; None where it has none."""
-    focal = exif_focal_px(source)
-    if focal is None:
-        return None
-    width, height = upright_size(source)
-    return Camera.pinhole(width, height, focal, focal, width / 2, height / 2)
-
-
-def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str | None]:
-    """The camera of a photo that comes without one: from EXIF, else the scene's.
-
-    Args:
-        source: A file or its bytes.
-        scene_camera: The camera of the scene's photos.
-
-    Returns:
-        The camera, and a warning when the focal length had to be assumed.
-    """
-    if (known := exif_camera(source)) is not None:
-        return known, None
-    width, height = upright_size(source)
-    if (width, height) == (scene_camera.width, scene_camera.height):
-        same = (
-            "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
-            "(--camera if it was another)."
-        )
-        return scene_camera, same
-    warning = (
-        "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
-        "if it was another one."
-    )
-    if _same_shape(scene_camera, width, height):
-        return fit_camera(scene_camera, width, height, _name(source)), warning
-    warning = f"its shape is not that of the scene's photos, and {warning}"
-    # A photo of another shape, turned or cropped: the same lens along the longer side.
-    scale = max(width, height) / max(scene_camera.width, scene_camera.height)
-    focal = float(scene_camera.focal.mean()) * scale
-    return Camera.pinhole(width, height, focal, focal, width / 2, height / 2), warning
-
-
 def resample(
-    image: UInt8[Tensor, "3 H W"], camera: Camera, target: Camera
+    image: UInt8[Tensor, "3 H W"], camera: Camera, target: Camera, said_by: str = "--camera"
 ) -> UInt8[Tensor, "3 h w"]:
     """Resamples an image of ``camera`` to the pinhole ``target`` with the same centre and axes.
 
     First an antialiased resize to the target's focal length, then, only where lens, principal
     point or size still differ, a warp. What the photo does not show repeats its border.
+
+    Raises:
+        InputError: If by its camera the image shows next to nothing of the target's view; the
+            message begins with ``said_by``.
     """
     scale = (target.focal / camera.focal).tolist()
     size = (round(camera.width * scale[0]), round(camera.height * scale[1]))
     if min(size) < 1:
         raise InputError(
-            f"--camera: a focal length of {float(camera.focal.max()):g} pixels is not that of a "
-            f"photo of {camera.width} x {camera.height}; correct it."
+            f"{said_by}: a focal length of {float(camera.focal.max()):g} pixels is not that of a "
+            f"photo of {camera.width} x {camera.height}; {_mended(said_by)}"
         )
     if size != (camera.width, camera.height) and max(scale) < 1.5:
         image = resize(image, *size)
@@ -319,13 +295,17 @@ def resample(
     seen = float(shown.float().mean())
     if seen < _LEAST_SEEN:
         raise InputError(
-            f"--camera: by this camera the photo shows {100 * seen:.0f} % of what the localizer "
-            "looks at; correct it."
+            f"{said_by}: by this camera the photo shows {100 * seen:.0f} % of what the localizer "
+            f"looks at; {_mended(said_by)}"
         )
     warped = F.grid_sample(
         image[None].float(), grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )
     return warped[0].round().to(torch.uint8)
+
+
+def _mended(said_by: str) -> str:
+    return "correct it." if said_by == "--camera" else "give --camera if that is wrong."
 
 
 def resize(image: UInt8[Tensor, "3 H W"], width: int, height: int) -> UInt8[Tensor, "3 h w"]:
@@ -368,5 +348,6 @@ def same_view(camera: Camera, target: Camera) -> bool:
     return all(abs(ours[axis] * ray + ours[2 + axis] - at) < 0.1 for axis, at, ray in rays)
 
 
-def _name(source: Source) -> str:
+def photo_name(source: Source) -> str:
+    """What a photo is called in messages."""
     return "photo" if isinstance(source, bytes) else str(source)

@@ -10,7 +10,7 @@ import torch
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import Source, camera_of_photo, load_view
+from relocal.images import Source, view_of_photo
 from relocal.localizers.calibration import read_held_out
 from relocal.localizers.spread import middle_and_spread
 from relocal.training import Run, load_run
@@ -63,10 +63,8 @@ class Bayesian:
         """
         start = time.perf_counter()
         source = Path(image) if isinstance(image, str) else image
-        warning = None
-        if camera is None:
-            camera, warning = camera_of_photo(source, self.run.photo_camera)
-        run, view = self.run, load_view(source, camera, self.run.camera)
+        run = self.run
+        view, warnings = view_of_photo(source, camera, run.photo_camera, run.camera)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             seen = seen_features(self.model, view[None], run.camera, run.window, run.config.cached)
@@ -79,6 +77,6 @@ class Bayesian:
             time_ms=1000 * (time.perf_counter() - start),
             sigma_m=sigma,
             sigma_deg=sigma_deg,
-            warnings=() if warning is None else (warning,),
+            warnings=warnings,
         )
         return estimate if self.calibration is None else self.calibration.of(estimate)

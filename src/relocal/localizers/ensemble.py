@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import Source, camera_of_photo
+from relocal.images import Source
 from relocal.localizers.calibration import Answer, Calibration, fitted, read_held_out
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.spread import middle_and_spread
@@ -69,11 +69,8 @@ class Ensemble:
         """
         start = time.perf_counter()
         source = Path(image) if isinstance(image, str) else image
-        warning = None
-        if camera is None:
-            camera, warning = camera_of_photo(source, self.run.photo_camera)
-        answers = [member.localize(source, camera).pose for member in self.members]
-        pose, sigma, sigma_deg = middle_and_spread(Pose.stack(answers))
+        answers = [member.localize(source, camera) for member in self.members]
+        pose, sigma, sigma_deg = middle_and_spread(Pose.stack([one.pose for one in answers]))
         estimate = Estimate(
             pose=pose,
             unit=self.run.unit,
@@ -81,7 +78,7 @@ class Ensemble:
             time_ms=1000 * (time.perf_counter() - start),
             sigma_m=sigma,
             sigma_deg=sigma_deg,
-            warnings=() if warning is None else (warning,),
+            warnings=answers[0].warnings,  # those of the photo, the same for all
         )
         return estimate if self.calibration is None else self.calibration.of(estimate)
 

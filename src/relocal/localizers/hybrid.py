@@ -16,6 +16,7 @@ from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_about, search
 from relocal.localizers.regressor import Regressor
 from relocal.localizers.structure import RATIO, estimate, pose_of
+from relocal.notices import Notice
 from relocal.pose import Pose
 from relocal.scene.scene import same_poses
 from relocal.training import Run
@@ -82,21 +83,19 @@ class Hybrid:
         """
         start = time.perf_counter()
         source = Path(image) if isinstance(image, str) else image
-        warnings: list[str] = []
-        if camera is None:
-            camera, warning = camera_of_photo(source, self.map.photo_camera)
-            warnings += [] if warning is None else [warning]
+        known = camera_of_photo(source, self.map.photo_camera, camera)
         # Both at once: neither keeps two cores busy by itself.
         asked = self._pool.submit(self.regressor.localize, source, camera)
-        camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
+        camera, keypoints = extract(source, known.camera, self.map.config, self.map.photo_camera)
         guess = asked.result()
         seen = self.map.described(keypoints)
         method, found = self._find(guess.pose, seen, camera)
         if found is None:
             spent = 1000 * (time.perf_counter() - start)
-            nothing = "too little of it was found in the map: this is the network's answer alone."
-            return replace(guess, time_ms=spent, warnings=(*warnings, nothing))
-        return estimate(self.map, seen, found, camera, method, start, warnings)
+            text = "too little of it was found in the map: this is the network's answer alone."
+            alone = Notice("network-alone", text)
+            return replace(guess, time_ms=spent, warnings=(*known.notices, alone))
+        return estimate(self.map, seen, found, camera, method, start, known.notices)
 
     def _find(
         self, guess: Pose, seen: Described, camera: Camera

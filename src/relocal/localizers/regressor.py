@@ -10,8 +10,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from relocal.camera import Camera
-from relocal.images import Source, camera_of_photo, load_view
+from relocal.images import Source, view_of_photo
 from relocal.localizers.calibration import read_held_out
+from relocal.notices import Notice
 from relocal.pose import Pose
 from relocal.training import Run, load_run, predictions
 from relocal.types import Estimate
@@ -73,13 +74,9 @@ class Regressor:
 
     def look(
         self, source: Source, camera: Camera | None
-    ) -> tuple[UInt8[Tensor, "3 h w"], tuple[str, ...]]:
+    ) -> tuple[UInt8[Tensor, "3 h w"], tuple[Notice, ...]]:
         """What the network sees of a photo, and warnings; arguments and errors as ``localize``."""
-        warning = None
-        if camera is None:
-            camera, warning = camera_of_photo(source, self.run.photo_camera)
-        view = load_view(source, camera, self.seen)
-        return view, () if warning is None else (warning,)
+        return view_of_photo(source, camera, self.run.photo_camera, self.seen)
 
     def answer(self, views: UInt8[Tensor, "B 3 h w"]) -> list[Estimate]:
         """What it says of views, all at once; their time is not counted."""

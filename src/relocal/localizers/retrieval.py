@@ -14,7 +14,7 @@ from torch import Tensor
 from relocal.backbones import Backbone, BackboneConfig, build_backbone, describe
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.images import Source, build_cache, camera_of_photo, load_view, training_camera
+from relocal.images import Source, build_cache, training_camera, view_of_photo
 from relocal.pose import Pose, in_hemisphere
 from relocal.scene import Scene, load_scene
 from relocal.training.run import channels_last
@@ -152,17 +152,14 @@ class Retrieval:
         """
         start = time.perf_counter()
         source = Path(image) if isinstance(image, str) else image
-        warning = None
-        if camera is None:
-            camera, warning = camera_of_photo(source, self.index.photo_camera)
-        view = load_view(source, camera, self.index.view)
+        view, warnings = view_of_photo(source, camera, self.index.photo_camera, self.index.view)
         alike, rows = self.search(_describe(self.backbone, view[None]), self.neighbours)
         return Estimate(
             pose=blended(self.index.poses[rows[0]], alike[0].double()),
             unit=self.index.unit,
             method=self.method,
             time_ms=1000 * (time.perf_counter() - start),
-            warnings=() if warning is None else (warning,),
+            warnings=warnings,
         )
 
 

@@ -13,6 +13,7 @@ from relocal.images import Source, camera_of_photo
 from relocal.localizers.feature_map import LEAST_POINTS, Described, FeatureMap, extract
 from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_near, search
+from relocal.notices import Notice
 from relocal.pose import Pose
 from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
 from relocal.types import Estimate
@@ -56,17 +57,14 @@ class Structure:
         """
         start = time.perf_counter()
         source = Path(image) if isinstance(image, str) else image
-        warnings: list[str] = []
-        if camera is None:
-            camera, warning = camera_of_photo(source, self.map.photo_camera)
-            warnings += [] if warning is None else [warning]
-        camera, keypoints = extract(source, camera, self.map.config, self.map.photo_camera)
+        known = camera_of_photo(source, self.map.photo_camera, camera)
+        camera, keypoints = extract(source, known.camera, self.map.config, self.map.photo_camera)
         seen = self.map.described(keypoints)
         matches = search(self.map, seen, RATIO)
         found = pose_of(self.map, seen, matches, camera)
         if found is None:
             return None
-        return estimate(self.map, seen, found, camera, self.method, start, warnings)
+        return estimate(self.map, seen, found, camera, self.method, start, known.notices)
 
 
 def estimate(
@@ -76,7 +74,7 @@ def estimate(
     camera: Camera,
     method: str,
     start: float,
-    warnings: Sequence[str],
+    warnings: Sequence[Notice],
 ) -> Estimate:
     """The answer of a method that matches features.
 
@@ -90,7 +88,9 @@ def estimate(
         warnings: What the user should know.
     """
     pose, matches = found
-    doubt = _unusual(map.photo_camera, camera) or _doubt(map, seen, pose, matches, camera)
+    told = any(warning.code == "exif-focal-contradicts" for warning in warnings)
+    unusual = None if told else _unusual(map.photo_camera, camera)
+    doubt = unusual or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
@@ -132,21 +132,22 @@ def _arrays(
     return points.numpy(), pixels.double().numpy()
 
 
-def _unusual(known: Camera, camera: Camera) -> str | None:
+def _unusual(known: Camera, camera: Camera) -> Notice | None:
     """A lens so far from those of the map that its photo is looked at too small to doubt it."""
     its, usual = (float(one.focal.mean()) / max(one.width, one.height) for one in (camera, known))
     ratio = its / usual
     if 1 / _OTHER_LENS < ratio < _OTHER_LENS:
         return None
-    return (
+    text = (
         f"its camera has {ratio:.1f} times the focal length of those that the map was made with; "
         "if that is wrong the pose is, too (--camera)."
     )
+    return Notice("other-lens", text)
 
 
 def _doubt(
     map: FeatureMap, seen: Described, pose: Pose, matches: Matches, camera: Camera
-) -> str | None:
+) -> Notice | None:
     """What the residuals say against the camera, if they do."""
     if len(matches) < _ENOUGH_TO_DOUBT:
         return None
@@ -155,7 +156,8 @@ def _doubt(
     if abs(ratio - 1) <= _OFF_FOCAL:
         return None
     longer = f"{100 * abs(ratio - 1):.0f} % {'longer' if ratio > 1 else 'shorter'}"
-    return (
+    text = (
         f"a focal length {longer} than its camera's fits what the photo shows better; if the "
         "camera is wrong the pose is, too (--camera)."
     )
+    return Notice("focal-doubtful", text)

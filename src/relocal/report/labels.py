@@ -68,7 +68,7 @@ def labels_to_markdown(labels: Labelling) -> str:
         cameras.append([camera.model, f"{camera.width} x {camera.height}", values, str(count)])
     page = [
         f"# Labels of {markdown_text(scene.name)}",
-        *(f"**Doubt:** {markdown_text(doubt)}" for doubt in labels.warnings),
+        *(f"**Doubt:** {markdown_text(doubt.text)}" for doubt in labels.warnings),
         markdown_table(rows),
         f"![Cameras and map points from above and from the side]({PICTURE})",
         "## Cameras",

@@ -196,7 +196,7 @@ def estimate_to_json(estimate: Estimate, photo: str) -> dict[str, Any]:
         "inliers": estimate.inliers,
         "method": estimate.method,
         "time_ms": estimate.time_ms,
-        "warnings": list(estimate.warnings),
+        "warnings": [warning.to_json() for warning in estimate.warnings],
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.localizers import Localizer, Regressor
+from relocal.notices import Notice
 from relocal.types import Estimate
 
 _DECODERS = 4  # a large photo takes hundreds of megabytes while it is decoded
@@ -137,7 +138,7 @@ class Batcher:
         except InputError as error:
             return error
 
-    def _look(self, question: _Question) -> tuple[torch.Tensor, tuple[str, ...]] | InputError:
+    def _look(self, question: _Question) -> tuple[torch.Tensor, tuple[Notice, ...]] | InputError:
         assert isinstance(self.localizer, Regressor)
         try:
             return self.localizer.look(question.photo, question.camera)

@@ -5,6 +5,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 
+class Notice(BaseModel):
+    """What the user should know about an answer."""
+
+    code: str = Field(
+        description="For programs; the conventions list all", examples=["network-alone"]
+    )
+    text: str = Field(description="For people")
+
+
 class Location(BaseModel):
     """Where a photo was taken."""
 
@@ -31,7 +40,7 @@ class Location(BaseModel):
     inliers: int | None = Field(default=None, description="Matches that support it")
     method: str | None = Field(default=None, examples=["hybrid"])
     time_ms: float | None = Field(default=None, description="From the whole photo to the pose")
-    warnings: list[str] = Field(default=[], description="What the user should know")
+    warnings: list[Notice] = Field(default=[], description="What the user should know")
 
 
 class UnreadPhoto(BaseModel):

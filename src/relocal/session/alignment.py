@@ -18,6 +18,7 @@ from torch import Tensor
 
 from relocal.errors import InputError, unknown
 from relocal.metrics import PoseErrors, median, pose_errors
+from relocal.notices import Notice
 from relocal.pose import Pose, matrix_to_quaternion
 from relocal.scene.scene import UNITS, some
 from relocal.session.axes import AXES, QUARTERS, device_from_cam
@@ -52,7 +53,7 @@ class Alignment:
     """How far each photo's estimate is from its device pose once that is moved into the map."""
     kept: Bool[Tensor, " n"]
     """Which pairs agree with the others; those that do not had next to no say."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     """What the user should know."""
 
     def poses(self, session_from_cam: Pose) -> Pose:
@@ -92,7 +93,7 @@ class Alignment:
                 {"photo": name, "position": far, "rotation_deg": angle, "agrees": kept}
                 for name, far, angle, kept in rows
             ],
-            "warnings": list(self.warnings),
+            "warnings": [warning.to_json() for warning in self.warnings],
         }
 
 
@@ -208,23 +209,26 @@ def _other_reading(here: Pose, there: Pose, unit: str, tried: tuple[str, int]) -
     return ""
 
 
-def _doubts(fit: Fit, here: Pose, names: Sequence[str], unit: str) -> list[str]:
-    doubts: list[str] = []
+def _doubts(fit: Fit, here: Pose, names: Sequence[str], unit: str) -> list[Notice]:
+    doubts: list[Notice] = []
     if wrong := [name for name, kept in zip(names, fit.kept.tolist(), strict=True) if not kept]:
-        doubts.append(
+        text = (
             f"{len(wrong)} of {len(names)} pairs disagree with the others and had next to no say: "
             f"{some(wrong)}."
         )
+        doubts.append(Notice("pairs-disagree", text))
     if spread(here) * fit.by.scale < _STILL * fit.sigma:
-        doubts.append(
+        text = (
             f"the device moved by {spread(here):.2g} m in the median, and estimates scatter by "
             f"{fit.sigma:.2g} {unit}: the turn rests on the photos' rotations alone; walk farther."
         )
+        doubts.append(Notice("device-still", text))
     if unit == "m" and _scale_is_off(fit, 1 + _MOST_SCALE_ERROR):
-        doubts.append(
+        text = (
             f"positions fit better with scale {fit.free_scale:.3g}; is the scene in metres, and "
             "the session? (--unit unit finds a scale.)"
         )
+        doubts.append(Notice("scale-disagrees", text))
     return doubts
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from relocal.datasets.pose_lines import read_label_file
 from relocal.errors import InputError
+from relocal.notices import Notice
 from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.files import check_new, is_scene, write_json
@@ -37,7 +38,7 @@ class Labelling:
     """As it stands on disk."""
     about: Mapping[str, Any]
     """What ``label.json`` holds: counts, errors, the photos that were left out with reasons."""
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     """Why the labels may be too weak to train on."""
 
 
@@ -267,27 +268,31 @@ def with_account(provenance: Mapping[str, Any], about: Mapping[str, Any]) -> dic
     return {**provenance, "label": {**about, "left_out": len(about["left_out"])}}
 
 
-def doubts(about: Mapping[str, Any]) -> tuple[str, ...]:
+def doubts(about: Mapping[str, Any]) -> tuple[Notice, ...]:
     """Why the labels may be too weak to train on."""
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     share = about["placed"] / about["photos"]
     if share < WEAK_SHARE:
-        found.append(f"only {100 * share:.0f} % of the photos were placed.")
+        found.append(("few-placed", f"only {100 * share:.0f} % of the photos were placed."))
     if about["other_parts"]:
         sizes = some([str(size) for size in about["other_parts"]])
-        found.append(
+        text = (
             f"the photos fall into parts that do not connect; the others have {sizes} photos. Are "
             "they of another place, or is a passage missing?"
         )
+        found.append(("parts-apart", text))
     if about["placed"] < WEAK_IMAGES:
-        found.append(f"{about['placed']} photos are few to train on.")
+        found.append(("few-photos", f"{about['placed']} photos are few to train on."))
     if about["mean_reprojection_error_px"] > WEAK_ERROR_PX:
-        found.append("the reprojection error is large: is the lens model right (--camera-model)?")
+        text = "the reprojection error is large: is the lens model right (--camera-model)?"
+        found.append(("large-residuals", text))
     if about["mean_track_length"] < WEAK_TRACK:
-        found.append("points are seen by few photos each: take photos that overlap more.")
+        text = "points are seen by few photos each: take photos that overlap more."
+        found.append(("short-tracks", text))
     if about["points_an_image"]["median"] < WEAK_POINTS:
-        found.append("photos see few map points: more light, more texture, less blur.")
-    return tuple(found)
+        text = "photos see few map points: more light, more texture, less blur."
+        found.append(("few-points", text))
+    return tuple(Notice(code, text) for code, text in found)
 
 
 def check_unchanged(photos: Sequence[Photo]) -> None:

@@ -104,7 +104,7 @@ function describe(said) {
   part("method").textContent = said.inliers === null ? said.method : `${said.method}, ${said.inliers} matches`;
   part("time").textContent = `${Math.round(said.time_ms)} ms`;
   part("warnings").replaceChildren(
-    ...said.warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })),
+    ...said.warnings.map(({ text }) => Object.assign(document.createElement("li"), { textContent: text })),
   );
   part("answer").hidden = false;
 }

@@ -1,0 +1,122 @@
+"""Doubts: what can hardly be true of a scene's cameras and poses, as notices; nothing is refused."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from relocal.camera import Camera
+from relocal.notices import Notice
+from relocal.scene.scene import Scene, some
+
+OFF_CENTRE = 0.15
+"""Of a side. Lenses look within 3 % of the middle; crops of published datasets move that by a
+tenth (KITTI: 1 % and 4 %, EuRoC: 2 % and 3 %, phones' video crops: 5 %)."""
+EXCHANGED = 0.08
+"""The same where cx and cy would be nearer to the middle if they were exchanged: of a 4 : 3 photo
+they then lie 0.17 aside, less what the lens itself does."""
+UNEQUAL = 1.2
+"""Ratio of the two focal lengths. Pixels are square but for old video formats, whose ratios are
+1.09 (PAL), 1.1 (NTSC) and 1.33 (HDV); calibrations with noise give 1.02, D-SLAM's depth camera 1."""
+VIEW_DEG = (5.0, 170.0)
+"""Along the longer side: telescopes, and beyond what a pinhole's photo can show."""
+_FISHEYE = ("FISHEYE", "EUCM", "EQUIRECTANGULAR", "DIVISION", "FOV")
+IDENTICAL = 0.1
+"""Share of the poses. A person who holds a camera never gives the same numbers twice."""
+_LEAST_IDENTICAL = 3
+_FAR_MORE = 2.0  # how much nearer to the middle exchanged values must lie
+
+
+def scene_doubts(scene: Scene) -> tuple[Notice, ...]:
+    """What can hardly be true of a scene: cameras that no lens has, poses that do not change.
+
+    Cameras with the same fault are told of together.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
+    for i, camera in enumerate(scene.cameras):
+        for code, text in _camera_doubts(camera):
+            found.setdefault(code, []).append((i, text))
+    notices = [_of_cameras(scene, code, faults) for code, faults in found.items()]
+    still = _standing(scene)
+    return (*notices, *([] if still is None else [still]))
+
+
+def _of_cameras(scene: Scene, code: str, faults: list[tuple[int, str]]) -> Notice:
+    used = torch.bincount(scene.camera_index, minlength=len(scene.cameras))
+    count = int(sum(used[i] for i, _ in faults))
+    whose = f"the camera of {count} of {len(scene)} images"
+    if len(faults) > 1:
+        whose = f"{len(faults)} cameras of {count} of {len(scene)} images"
+    example = "" if len(faults) == 1 else "one: "
+    return Notice(code, f"{whose}: {example}{faults[0][1]}")
+
+
+def _camera_doubts(camera: Camera) -> Iterator[tuple[str, str]]:
+    """Codes and texts of what is doubtful about one camera."""
+    fx, fy = camera.focal.tolist()
+    cx, cy = camera.principal_point.tolist()
+    size = f"{camera.width} x {camera.height} pixels"
+    off, exchanged = _off_centre(camera, cx, cy), _off_centre(camera, cy, cx)
+    if off > EXCHANGED and exchanged < off / _FAR_MORE:
+        yield (
+            "centre-exchanged",
+            f"its principal point is {cx:g}, {cy:g} in {size}; {cy:g}, {cx:g} would be near the "
+            "middle: are cx and cy exchanged, or width and height?",
+        )
+    elif off > OFF_CENTRE:
+        yield (
+            "centre-far-off",
+            f"its principal point {cx:g}, {cy:g} is far from the middle of {size}; are the photos "
+            "cropped, or is it in pixels of another size?",
+        )
+    if max(fx / fy, fy / fx) > UNEQUAL:
+        yield (
+            "focals-apart",
+            f"its focal lengths fx {fx:g} and fy {fy:g} are far apart, as no square pixels have; "
+            "were the photos stretched, or is a number of another photo size?",
+        )
+    view = _view_deg(camera)
+    if not VIEW_DEG[0] <= view <= VIEW_DEG[1] and not _wide_by_nature(camera, view):
+        yield (
+            "field-of-view",
+            f"by a focal length of {max(fx, fy):g} pixels its {size} show {view:.2g}°; is it in "
+            "millimetres, or of another photo size?",
+        )
+
+
+def _off_centre(camera: Camera, x: float, y: float) -> float:
+    """How far a point is from the middle, as a share of the sides."""
+    return max(abs(x / camera.width - 0.5), abs(y / camera.height - 0.5))
+
+
+def _view_deg(camera: Camera) -> float:
+    """What the longer side shows by the focal length alone, as a pinhole's or as a fisheye's."""
+    half = max(side / 2 / f for side, f in zip(_size(camera), camera.focal.tolist(), strict=True))
+    return math.degrees(2 * (half if _is_fisheye(camera) else math.atan(half)))
+
+
+def _size(camera: Camera) -> tuple[int, int]:
+    return camera.width, camera.height
+
+
+def _is_fisheye(camera: Camera) -> bool:
+    return any(word in camera.model for word in _FISHEYE)
+
+
+def _wide_by_nature(camera: Camera, view: float) -> bool:
+    return _is_fisheye(camera) and VIEW_DEG[1] < view <= 360
+
+
+def _standing(scene: Scene) -> Notice | None:
+    """Poses that are the same number for number as another image's."""
+    rows = torch.cat([scene.poses.position, scene.poses.canonical().quaternion], dim=1)
+    _, inverse, counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
+    repeated = (counts[inverse] > 1).nonzero()[:, 0].tolist()
+    if len(repeated) < max(_LEAST_IDENTICAL, IDENTICAL * len(scene)):
+        return None
+    names = some([scene.images[i] for i in repeated], 3)
+    text = (
+        f"{len(repeated)} of {len(scene)} images have the very pose of another ({names}). That is "
+        "right where a robot waits; else the poses were lost there, or repeated for want of others."
+    )
+    return Notice("poses-identical", text)
