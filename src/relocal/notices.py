@@ -8,7 +8,20 @@ from typing import Any
 
 from relocal.errors import InputError
 
-NOTICES: dict[str, str] = {}
+NOTICES: dict[str, str] = {
+    "other": "A notice of another version of this program.",
+    # What a reader found.
+    "scene-already": "What was imported is a scene already.",
+    "several-models": "The source holds several models of the place; one of them was taken.",
+    "model-unread": "Another model beside the one that was taken cannot be read.",
+    "photos-smaller": "The photos are smaller than their cameras, which were scaled to them.",
+    "paths-elsewhere": "Photos are named by paths of another computer, and were found in the folder.",
+    "validation-is-test": "The source's list of validation images is the test split.",
+    "lists-leave-out": "Images that the source's own lists leave out of training and of test.",
+    "stamps-scaled": "Time stamps are not in seconds; their unit was recognised.",
+    "clocks-apart": "Few images have a pose near in time.",
+    "camera-assumed": "No file says the camera of the photos; a usual one was assumed.",
+}
 """Every code, with what it means in a line."""
 
 
