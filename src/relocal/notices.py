@@ -15,7 +15,7 @@ NOTICES: dict[str, str] = {
     "several-models": "The source holds several models of the place; one of them was taken.",
     "model-unread": "Another model beside the one that was taken cannot be read.",
     "photos-smaller": "The photos are smaller than their cameras, which were scaled to them.",
-    "paths-elsewhere": "Photos are named by paths of another computer, and were found in the folder.",
+    "paths-elsewhere": "Photos are named by paths of another computer; the folder has them.",
     "validation-is-test": "The source's list of validation images is the test split.",
     "lists-leave-out": "Images that the source's own lists leave out of training and of test.",
     "stamps-scaled": "Time stamps are not in seconds; their unit was recognised.",

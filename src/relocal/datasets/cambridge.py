@@ -1,8 +1,8 @@
 """Cambridge Landmarks (Kendall, Grimes & Cipolla 2015): streets and buildings, from a phone.
 
-A scene has ``dataset_train.txt`` and ``dataset_test.txt``: three header lines (or fewer: a line
-that is no row is none), then an image a line, ``ImageFile X Y Z W P Q R``. X Y Z is the camera **centre** in metres. W P Q R is a
-quaternion, w first, that turns **world** vectors into camera vectors (``cam_from_world``), as in
+A scene has ``dataset_train.txt`` and ``dataset_test.txt``: three header lines (own lists have
+fewer: a line that is a row is no header), then an image a line, ``ImageFile X Y Z W P Q R``.
+X Y Z is the camera **centre** in metres. W P Q R is a quaternion, w first, that turns **world** vectors into camera vectors (``cam_from_world``), as in
 the NVM files of VisualSFM that they were made from; beside a centre one would expect the other
 direction.
 

@@ -59,7 +59,10 @@ def split_of(
     test = parts.get("test")
     if test is None and "val" in parts:
         test = parts["val"]
-        text = f"{where}: lists validation images and no test images; its {len(test)} are the test split."
+        text = (
+            f"{where}: lists {len(test)} validation images and no test images; these are the test "
+            "split."
+        )
         notices.append(Notice("validation-is-test", text))
     elif "val" in parts:
         text = (

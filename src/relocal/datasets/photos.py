@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from relocal.errors import InputError
 from relocal.images import is_there
 from relocal.notices import Notice
+from relocal.scene.account import NO_FILE
 from relocal.scene.scene import some
 
 _MOST_PARTS = 32  # of a path that are looked at, from its end
@@ -77,7 +78,7 @@ def has_photo(root: Path, listed: Sequence[str], where: str) -> bool:
 
 def _as_listed(root: Path, name: str, where: str, suffixes: Sequence[str]) -> str | None:
     if _leads_out(root, name):
-        if os.path.isabs(name):
+        if Path(name).is_absolute():
             return None
         raise _outside(root, name, where)
     relative = _relative(root, name)
@@ -130,5 +131,7 @@ def _told(listed: int, moved: list[str]) -> tuple[Notice, ...]:
 
 def none_left(where: Path | str, listed: int, left: Mapping[str, Sequence[str]]) -> InputError:
     """What to say when no image can be read of all that a source lists."""
-    why = [f"{len(names)} {why} ({some(list(names), 3)})" for why, names in left.items() if names]
+    if len(left.get(NO_FILE, ())) == listed:
+        return InputError(f"{where}: none of its {listed} images exists: {some([*left[NO_FILE]])}.")
+    why = [f"{len(names)} {why} ({some([*names], 3)})" for why, names in left.items() if names]
     return InputError(f"{where}: none of its {listed} images can be read: {', '.join(why)}.")

@@ -122,13 +122,13 @@ def _rows(file: Path, count: int) -> list[tuple[str, list[str]]]:
         raise InputError(f"{file}: there is no such file; is this a TUM RGB-D folder?")
     found: list[tuple[str, list[str]]] = []
     lines = file.read_text("utf-8-sig", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for i, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         words = line.strip().split(maxsplit=1) if count == 2 else line.split()
         if len(words) != count:
-            raise InputError(f"{file}, line {number}: needs {count} fields, has {len(words)}.")
-        found.append((f"{file}, line {number}", words))
+            raise InputError(f"{file}, line {i}: needs {count} fields, has {len(words)}.")
+        found.append((f"{file}, line {i}", words))
     if not found:
         form = "timestamp file" if count == 2 else "timestamp tx ty tz qx qy qz qw"
         raise InputError(f"{file}: has no line; looked for {form}.")
