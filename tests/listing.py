@@ -199,3 +199,8 @@ BUILDERS: dict[str, dict[Build, tuple[str, ...]]] = {
     "tum": {tum: (READ, NO_FILE, LOST, NO_POSE)},
 }
 """By reader the sources that are made for it, and the fates that frames can have in them."""
+
+
+def reader_of(build: Build) -> str:
+    """The key of ``DATASETS`` that a source is made for."""
+    return next(reader for reader, built in BUILDERS.items() if build in built)

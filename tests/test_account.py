@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from listing import BUILDERS, NONES, READ, Build, colmap, nerfstudio, seven_scenes, tum
+from listing import BUILDERS, NONES, READ, Build, colmap, nerfstudio, reader_of, seven_scenes, tum
 
 import relocal
 from relocal.datasets import DATASETS, import_scene
@@ -84,6 +84,7 @@ def test_reader_from_outside_accounts_for_what_it_returns(
 def test_points_are_accounted_for(tmp_path: Path) -> None:
     colmap(tmp_path, [READ, READ, NO_FILE, LOST, READ])
     account = DATASETS["colmap"](tmp_path).account
+    assert account is not None
     assert account.points == Tally(listed=6, read=3, left={NO_TRACK: 1, UNSEEN: 2})
 
 
@@ -131,21 +132,26 @@ def test_import_tells_a_reason_a_line_and_check_tells_all_again(
     assert "2 of 6 listed images left out, no file" in out
 
 
+def images_of(root: Path) -> Tally:
+    account = DATASETS["7scenes"](root).account
+    assert account is not None
+    return account.images
+
+
 @pytest.mark.parametrize("word", NONES)
 def test_each_way_to_write_a_lost_frame_is_known(word: str, tmp_path: Path) -> None:
     seven_scenes(tmp_path, [READ] * 3)
     pose = tmp_path / "seq-01/frame-000001.pose.txt"
     pose.write_text(f"{' '.join([word] * 4)}\n" * 4)
-    account = DATASETS["7scenes"](tmp_path).account
-    assert account.images.left == {LOST: 1}
+    assert images_of(tmp_path).left == {LOST: 1}
     # Zeros of a turn are none even in a sound last row.
     pose.write_text("0 0 0 1\n0 0 0 1\n0 0 0 1\n0 0 0 1\n")
-    assert DATASETS["7scenes"](tmp_path).account.images.left == {LOST: 1}
+    assert images_of(tmp_path).left == {LOST: 1}
 
 
 @pytest.mark.parametrize("build", [seven_scenes, nerfstudio, colmap, tum])
 def test_import_of_mostly_lost_frames_needs_a_word(build: Build, tmp_path: Path) -> None:
-    reader = {seven_scenes: "7scenes"}.get(build, build.__name__)
+    reader = reader_of(build)
     (tmp_path / "half").mkdir()
     build(tmp_path / "half", [READ, LOST, READ, LOST])
     assert len(import_scene(reader, tmp_path / "half", tmp_path / "a")) == 2

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from relocal.cli.accounts import left_lines
 from relocal.cli.console import (
     INTERRUPTED,
     counted,
@@ -14,7 +15,6 @@ from relocal.cli.console import (
     progress_bar,
     warn,
 )
-from relocal.cli.accounts import left_lines
 from relocal.datasets import import_scene
 from relocal.datasets.writing import export_scene
 from relocal.demonstration import demo

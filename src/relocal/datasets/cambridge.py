@@ -2,9 +2,9 @@
 
 A scene has ``dataset_train.txt`` and ``dataset_test.txt``: three header lines (own lists have
 fewer: a line that is a row is no header), then an image a line, ``ImageFile X Y Z W P Q R``.
-X Y Z is the camera **centre** in metres. W P Q R is a quaternion, w first, that turns **world** vectors into camera vectors (``cam_from_world``), as in
-the NVM files of VisualSFM that they were made from; beside a centre one would expect the other
-direction.
+X Y Z is the camera **centre** in metres. W P Q R is a quaternion, w first, that turns **world**
+vectors into camera vectors (``cam_from_world``), as in the NVM files of VisualSFM that they were
+made from; beside a centre one would expect the other direction.
 
 The intrinsics stand in ``reconstruction.nvm``: one focal length an image, and one coefficient of
 VisualSFM's own distortion model, which is left aside. Where it is missing a focal length is

@@ -25,6 +25,7 @@ _UNITS["nanoseconds"] = Decimal("0.001")
 _LEAST = {"nanoseconds": Decimal(10) ** 17, "microseconds": Decimal(10) ** 14}
 _LEAST["milliseconds"] = Decimal(10) ** 11
 _MOST = Decimal(9 * 10**18)  # a larger number is no time in any unit; in 64 bits it has its place
+_MOMENT_S = 10 * MAX_APART_S
 _FITS, _FEW, _APART = 0.9, 0.5, 0.5  # shares of the images, of the images, of the fewer of both
 
 Stamp = tuple[str, str]
@@ -85,7 +86,7 @@ class _File:
 
     def __init__(self, stamps: list[Decimal]) -> None:
         self.stamps = stamps
-        self._largest = max(abs(stamp) for stamp in stamps)
+        self._largest = max(stamp.copy_abs() for stamp in stamps)
         #: The unit that their size tells.
         self.unit = next((u for u, least in _LEAST.items() if self._largest >= least), "seconds")
 
@@ -105,7 +106,7 @@ def _stamp(where: str, word: str) -> Decimal:
         stamp = Decimal(word)
     except InvalidOperation:
         raise InputError(f"{where}: {word[:40]!r} is not a time stamp.") from None
-    if not stamp.is_finite() or abs(stamp) >= _MOST:
+    if not stamp.is_finite() or stamp.copy_abs() >= _MOST:
         raise InputError(f"{where}: {word[:40]} is not a finite time stamp.")
     return stamp
 
@@ -140,11 +141,11 @@ def _share(times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"]) -> float:
 
 
 def _fit(times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"]) -> bool:
-    """Whether nearly all images have a pose, and not all the same one."""
+    """Whether nearly all images have a pose, and not because all lies in one moment."""
     near = _nearest(times, np.sort(known))
-    used = len(np.unique(near[near >= 0]))
-    apart = used >= max(2, _APART * min(len(times), len(known)))
-    return float((near >= 0).mean()) >= _FITS and apart
+    apart = len(np.unique(near[near >= 0])) >= _APART * min(len(times), len(known))
+    lasting = int(np.ptp(times)) > _MOMENT_S * _US
+    return float((near >= 0).mean()) >= _FITS and apart and lasting
 
 
 def _range(times: Int[np.ndarray, " n"]) -> str:
