@@ -144,7 +144,7 @@ def test_missing_images_are_told(call: Callable[..., Ended], capture: Path, tmp_
     assert code == 0
     assert "5 images" in out
     assert "no known scale, no map points" in out
-    assert error.startswith("relocal: 1 of 6 listed images does not exist: images/2.jpg\n")
+    assert error.startswith("relocal: 1 of 6 listed images left out, no file: images/2.jpg.\n")
     assert "no test images" in error
 
 

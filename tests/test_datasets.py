@@ -169,13 +169,10 @@ def write_matrix(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path],
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda r: (r / "seq-01/frame-000001.pose.txt").unlink(), "is missing"),
         (write_pose(""), "4 x 4"),
         (write_pose("1 0 0\n0 1 0\n0 0 1\n"), "4 x 4"),
         (write_pose("1 0 0 0\n0 1 0\n"), "4 rows of 4 numbers"),
         (write_pose("one 0 0 0\n"), "4 rows of 4 numbers"),
-        (write_matrix(lambda m: np.where(m == m[0, 3], np.nan, m)), "not finite"),
-        (write_matrix(lambda m: np.where(m == m[0, 3], -np.inf, m)), "not finite"),
         (write_matrix(lambda m: m @ np.diag([1.01, 1.01, 1.01, 1])), "no rotation"),
         (write_matrix(lambda m: m @ np.diag([1.0, 1, -1, 1])), "no rotation"),
         (write_matrix(lambda m: m.T), "transposed"),
@@ -195,7 +192,7 @@ def test_bad_pose_file_is_named(
     [
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0", "8 finite numbers"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0 525 1", "8 finite numbers"),
-        ("seq-01/frame-000001.color.png 1 0 0 0 0 0 nan 525", "8 finite numbers"),
+        ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0 nan", "8 finite numbers"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 x 525", "needs a name and 8 finite numbers"),
         ("seq-01/frame-000001.color.png 2 0 0 0 0 0 0 525", "not unit"),
         ("seq-01/frame-000001.color.png 1 0 0 0 0 0 0 -525", "focal"),

@@ -103,7 +103,7 @@ def test_labels_may_leave_out_a_few_images_and_no_more(
     monkeypatch.setattr(downloads, "MAX_UNLABELLED", 0.5)
     code, _, error = call(*GET, "--labels", "sfm")
     assert code == 0
-    assert "1 of 5 images have no label in heads_sfm_poses.txt" in error
+    assert "1 of 5 listed images left out, no pose: seq-" in error
 
 
 def test_cambridge_comes_in_its_official_split(

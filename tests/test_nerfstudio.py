@@ -188,7 +188,6 @@ def without_focal(root: Path) -> None:
         (lambda r: write(r, [{"file_path": "1.png"}]), "frame 0 has no"),
         (last_frame(transform_matrix=[[1, 0], [0, 1]]), r"2\.png: a pose is a 4 x 4 matrix"),
         (last_frame(transform_matrix=[[1, 0], [0]]), r"2\.png: transform_matrix"),
-        (last_frame(transform_matrix=(math.nan * np.eye(4)).tolist()), r"2\.png.*not finite"),
         (last_frame(transform_matrix=(2 * np.eye(4)).tolist()), r"2\.png"),
         (last_frame(transform_matrix=np.diag([2.0, 2, 2, 1]).tolist()), r"2\.png.*no rotation"),
         (last_frame(transform_matrix=np.diag([1.0, 1, -1, 1]).tolist()), r"2\.png.*no rotation"),

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
         save_study,
         study_table,
     )
-    from relocal.scene import Scene, load_scene, save_scene
+    from relocal.scene import Account, Scene, check, load_scene, save_scene
     from relocal.session import Alignment, align
     from relocal.sfm import (
         LabelConfig,
@@ -113,7 +113,7 @@ _HOME = {
         *("estimate_to_ros", "load_report", "plain_table"),
         *("save_labels", "save_report", "save_study", "study_table"),
     ),
-    "scene": ("Scene", "load_scene", "save_scene"),
+    "scene": ("Account", "Scene", "check", "load_scene", "save_scene"),
     "session": ("Alignment", "align"),
     "sfm": (
         *("LabelConfig", "Labelling", "TriangulateConfig"),

@@ -40,6 +40,18 @@ NOTICES: dict[str, str] = {
     "large-residuals": "map points are seen far from where they should be",
     "short-tracks": "few photos see a map point",
     "few-points": "photos see few map points",
+    "other": "a notice of another version of this program",
+    # of what a reader found
+    "scene-already": "what was imported is a scene already",
+    "several-models": "the source holds several models of the place; one of them was taken",
+    "model-unread": "another model beside the one that was taken cannot be read",
+    "photos-smaller": "the photos are smaller than their cameras, which were scaled to them",
+    "paths-elsewhere": "photos are named by paths of another computer; the folder has them",
+    "validation-is-test": "the source's list of validation images is the test split",
+    "lists-leave-out": "images that the source's own lists leave out of training and of test",
+    "stamps-scaled": "time stamps are not in seconds; their unit was recognised",
+    "clocks-apart": "few images have a pose near in time",
+    "intrinsics-assumed": "no file says the camera of the photos; a usual one is taken",
 }
 """Every code, with what it means in a line."""
 

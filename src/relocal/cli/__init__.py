@@ -15,6 +15,7 @@ from tyro.extras import subcommand_cli_from_dict
 
 from relocal import __version__
 from relocal.backbones import BACKBONES, TIMM
+from relocal.cli.accounts import Check
 from relocal.cli.console import INTERRUPTED, complain, warnings_shown
 from relocal.cli.exporting import Export
 from relocal.cli.labelling import Label
@@ -48,6 +49,7 @@ _SHORT = {
 
 Verb = (
     Import
+    | Check
     | Get
     | Label
     | ExportScene
@@ -69,6 +71,7 @@ Verb = (
 
 VERBS: dict[str, type[Verb]] = {
     "import": Import,
+    "check": Check,
     "get": Get,
     "label": Label,
     "export-scene": ExportScene,

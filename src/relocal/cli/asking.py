@@ -16,6 +16,7 @@ from relocal.localizers import Localizer
 from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, refused
 from relocal.localizers.sequence import Filtered, Measured, PoseFilter, measured
 from relocal.notices import Notice
+from relocal.scene.order import natural_key
 from relocal.sfm.frames import video_frames
 from relocal.sfm.sources import PHOTOS, VIDEOS
 from relocal.types import Estimate
@@ -32,13 +33,16 @@ def photos_in(folder: Path) -> list[Path]:
     Raises:
         InputError: If it holds none.
     """
-    found = sorted(
+    photos = (
         file
         for file in folder.rglob("*")
         if file.suffix.lower() in PHOTOS and not file.name.startswith(".")
     )
+    found = sorted(photos, key=lambda file: natural_key(file.as_posix()))
     if not found:
-        raise InputError(f"--others {folder}: is no folder that holds photos.")
+        raise InputError(
+            f"--others {folder}: is no folder that holds photos ({', '.join(PHOTOS)})."
+        )
     return found
 
 

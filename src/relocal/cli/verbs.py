@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from relocal.cli.accounts import left_lines
 from relocal.cli.console import (
     INTERRUPTED,
     counted,
@@ -45,7 +46,7 @@ class Import:
     labels: Path | None = None
     """Poses from a file instead of the dataset's own (7scenes)."""
     images: Path | None = None
-    """Folder of the images, where it is not beside the model (colmap)."""
+    """Folder of the images, where it is not beside the model, or of smaller ones (colmap)."""
     split: str | None = None
     """official, sequence, blocks:40/5/5, last:25%, or a JSON file; official where there is one."""
     fold: int | None = None
@@ -54,6 +55,8 @@ class Import:
     """m says that the poses are metric (nerfstudio, colmap), unit that they are not (tum)."""
     exif: Literal["stored", "upright"] | None = None
     """Which pixels the labels of photos that EXIF turns are of, where their size does not tell."""
+    allow_missing: bool = False
+    """Import a recording of which more than half the frames lost track."""
     modules: Modules = ()
     """A Python file or module to import first, with a reader of your own; may be given again."""
 
@@ -70,6 +73,7 @@ class Import:
                 fold=self.fold,
                 unit=self.unit,
                 exif=self.exif,
+                allow_missing=self.allow_missing,
                 progress=report,
             )
         print_scene(scene, self.out)
@@ -227,15 +231,11 @@ class Demo:
 
 def print_scene(scene: Scene, out: Path, verb: str = "import") -> None:
     """Says what a scene holds that a verb has made, and what it lacks."""
-    missing = scene.provenance.get("missing_images", [])
-    if missing:
-        listed = scene.provenance["listed_images"]
-        names = ", ".join(missing)
-        do = "does" if len(missing) == 1 else "do"
-        warn(f"{len(missing)} of {counted(listed, 'listed image')} {do} not exist: {names}")
-    if bare := scene.provenance.get("images_without_label", 0):
-        every, labels = len(scene) + bare, scene.provenance["labels"]
-        warn(f"{bare} of {every} images have no label in {labels}; they are left out.")
+    if scene.account is not None and verb == "import":  # label says it photo by photo
+        for line in left_lines(scene.account):
+            warn(line)
+        for notice in scene.account.notices:
+            warn(str(notice))
     for pixels, count in scene.provenance.get("exif", {}).items():
         turned = f"{counted(count, 'image')} turned as EXIF says"
         warn(f"{turned}; labels taken as of {pixels} pixels.")

@@ -15,9 +15,10 @@ from relocal.datasets.synthetic import read_synthetic
 from relocal.datasets.tum import read_tum
 from relocal.errors import InputError, unknown
 from relocal.scene import Scene, apply_split, save_scene
-from relocal.scene.account import Account, Tally
+from relocal.scene.account import LOST, Account, Tally
 from relocal.scene.doubts import scene_doubts
 from relocal.scene.files import check_new
+from relocal.scene.scene import some
 from relocal.scene.upright import Exif
 
 Progress = Callable[[int, int, str], None]
@@ -34,6 +35,7 @@ def import_scene(
     fold: int | None = None,
     unit: str | None = None,
     exif: Exif | None = None,
+    allow_missing: bool = False,
     progress: Progress = lambda done, total, text: None,
 ) -> Scene:
     """Reads posed images of any known source and saves them as a scene.
@@ -50,14 +52,15 @@ def import_scene(
         unit: ``"m"`` where the format does not say that its poses are metric.
         exif: Whether labels of photos that EXIF turns are of the ``stored`` or the ``upright``
             pixels, where the size of their camera does not tell.
+        allow_missing: Takes a recording of which more than half the frames lost track.
         progress: Called with images done, images in all, and what is being done.
 
     Returns:
-        The scene as it stands on disk.
+        The scene as it stands on disk; its ``account`` says what became of all that was listed.
 
     Raises:
-        InputError: If the source cannot be read, or an option does not belong to it. Nothing is
-            left behind then.
+        InputError: If the source cannot be read, or more than half of its frames lost track, or an
+            option does not belong to it. Nothing is left behind then.
     """
     if reader not in DATASETS:
         raise unknown("READER", reader, DATASETS)
@@ -66,14 +69,10 @@ def import_scene(
     folders = {"labels": labels, "images": images}
     paths = {key: None if value is None else Path(value) for key, value in folders.items()}
     scene = read(Path(path), **_options(reader, read, progress, exif, **paths, unit=unit))
-    if split is not None:
-        scene = apply_split(scene, split, fold)
-    elif fold is not None:
-        raise InputError("--fold: needs a --split that has folds.")
-    elif scene.splits and "split" not in scene.provenance:  # else a scene's own, made by a rule
-        scene = apply_split(scene, "official")
-    elif not scene.splits:
-        scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
+    scene = _accounted(scene)
+    if not allow_missing:
+        _check_lost(path, scene)
+    scene = _split(scene, split, fold)
     return save_scene(
         _doubted(scene), out, lambda done, total: progress(done, total, "checking images"), exif
     )
@@ -81,9 +80,48 @@ def import_scene(
 
 def _doubted(scene: Scene) -> Scene:
     """The scene with what can hardly be true of it in its account."""
-    count = len(scene)
-    account = scene.account or Account(images=Tally(listed=count, read=count))
-    return replace(scene, account=account.with_notices(*scene_doubts(scene)))
+    assert scene.account is not None  # every scene has one by now
+    return replace(scene, account=scene.account.with_notices(*scene_doubts(scene)))
+
+
+def _accounted(scene: Scene) -> Scene:
+    """The scene with an account; a reader that keeps none accounts for what it returns."""
+    if scene.account is not None:
+        return scene
+    points = None if scene.points is None else len(scene.points.xyz)
+    return replace(
+        scene,
+        account=Account(
+            images=Tally.of(len(scene), len(scene), {}),
+            points=None if points is None else Tally.of(points, points, {}),
+        ),
+    )
+
+
+def _check_lost(path: Path | str, scene: Scene) -> None:
+    images = None if scene.account is None else scene.account.images
+    lost = 0 if images is None else images.left.get(LOST, 0)
+    if images is not None and lost > images.listed / 2:
+        raise InputError(
+            f"{path}: {lost} of {images.listed} images have no pose, their frames are lost "
+            f"({some(list(images.examples[LOST]), 3)}). If the rest is worth it, --allow-missing "
+            "imports it."
+        )
+
+
+def _split(scene: Scene, split: str | None, fold: int | None) -> Scene:
+    """The scene under a rule, or as its source splits it; all train where neither says anything."""
+    if split is not None:
+        return apply_split(scene, split, fold)
+    if fold is not None:
+        raise InputError("--fold: needs a --split that has folds.")
+    if scene.splits and "split" in scene.provenance:  # a scene's own, made by a rule
+        return scene
+    if scene.splits.get("train") and not scene.splits.get("test"):
+        return scene.with_splits({**scene.splits, "test": ()}, "official, without test images")
+    if scene.splits:
+        return apply_split(scene, "official")
+    return scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
 
 
 def _options(

@@ -1,27 +1,38 @@
 """COLMAP models, binary or text, beside a folder of images."""
 
-import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from relocal.camera import Camera
+from relocal.datasets.colmap_models import Chosen, choose_model
+from relocal.datasets.photos import find_photos, has_photo, none_left
 from relocal.errors import InputError, unknown
-from relocal.images import is_there
-from relocal.scene import Scene
-from relocal.scene.colmap import read_colmap
+from relocal.images import is_there, open_photo, photo_sizes
+from relocal.notices import Notice
+from relocal.scene import Points, Scene
+from relocal.scene.account import LOST, NO_FILE, NO_TRACK, OTHER_MODEL, UNSEEN, Account, Tally
+from relocal.scene.order import natural_key
 from relocal.scene.scene import UNITS, some
 
-_MODEL_FOLDERS = ("sparse/0", "sparse", "model", ".")
 _IMAGE_FOLDERS = ("images", ".")
-_LOG = logging.getLogger(__name__)
+_SMALLER_FOLDERS = ("images_2", "images_4", "images_8")  # as mip-NeRF 360 has them
+_MOST_SMALLER = 16
 
 
 def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit") -> Scene:
     """Reads a project folder: a model in ``sparse/0``, ``sparse`` or the folder itself, and images.
 
-    Images are put in the order of their names. Those of the model that do not exist are counted
-    and named in the provenance, and left out. Map points are kept; those that no image is left to
-    see are dropped with it.
+    Of several models (``sparse/0``, ``sparse/1``, ...) the largest is taken. Images are put in the
+    natural order of their names. Those that do not exist, whose pose is none, or that only other
+    models have are left out; the account counts them. Map points are kept; those that no image is
+    left to see are dropped with it.
+
+    Photos of ``--images``, or of ``images_2``, ``images_4`` or ``images_8`` where there is no
+    ``images``, may be smaller than the model's cameras by a whole number; the cameras are scaled.
 
     Args:
         path: The folder, or the model's own folder.
@@ -35,62 +46,154 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
         raise unknown("--unit", unit, UNITS)
     if not path.is_dir():
         raise InputError(f"{path}: there is no such folder.")
-    if (path / "scene.json").is_file():
-        _LOG.warning(
-            f"{path} is a scene already and can be used as it is. The unit and the splits in its "
-            "scene.json are not read now; give them with --unit and --split."
-        )
-    model = _model_folder(path)
-    names, cameras, camera_index, poses, points = read_colmap(model)
-    root = images if images is not None else _image_root(path, model, names)
-    order = sorted(range(len(names)), key=lambda i: names[i])
-    there = {i for i in order if is_there(root / names[i])}
-    present = [i for i in order if i in there]
-    missing = [names[i] for i in order if i not in there]
-    if not present:
-        above = any(is_there(root.parent / name) for name in names)
-        hint = f" They are in its parent: --images {root.parent}." if above else ""
-        raise InputError(
-            f"{root}: none of the model's {len(names)} images is here: {some(missing)}.{hint}"
-        )
-    rows = torch.tensor(present)
-    return Scene(
+    chosen = choose_model(path)
+    listed, cameras, camera_index, poses, points = chosen.model
+    root = images if images is not None else _image_root(path, chosen.folder, listed)
+    found = find_photos(root, listed, str(chosen.folder))
+    finite = torch.isfinite(torch.cat([poses.position, poses.quaternion], dim=1)).all(dim=1)
+    own = {i: name for i, name in enumerate(found.names) if name is not None}
+    kept = sorted((i for i in own if finite[i]), key=lambda i: natural_key(own[i]))
+    left = {
+        NO_FILE: [listed[i] for i in range(len(listed)) if i not in own],
+        LOST: [listed[i] for i in own if not finite[i]],
+        OTHER_MODEL: list(chosen.others),
+    }
+    left = {why: sorted(names, key=natural_key) for why, names in left.items()}
+    if not own:
+        raise _no_image(root, listed)
+    if not kept:
+        raise none_left(chosen.folder, len(listed) + len(chosen.others), left)
+    rows = torch.tensor(kept)
+    scene = Scene(
         name=path.resolve().name,
         unit=unit,
         image_root=root,
-        images=tuple(names[i] for i in present),
+        images=tuple(own[i] for i in kept),
         cameras=cameras,
         camera_index=camera_index[rows],
         poses=poses[rows].canonical(),
-        points=None if points is None else points.seen_by(present),
+        points=None if points is None else points.seen_by(kept),
         provenance={
             "reader": "colmap",
             "labels": "COLMAP model",
             "intrinsics": "COLMAP model",
-            "listed_images": len(names),
-            "missing_images": missing,
+            "listed_images": len(listed),
+            "missing_images": left[NO_FILE],
         },
     )
+    by_hand = images is not None or root.name in _SMALLER_FOLDERS
+    scene, smaller = scaled_to_photos(scene) if by_hand else (scene, ())
+    account = Account(
+        images=Tally.of(_listed(chosen), len(kept), left),
+        points=None if points is None else _point_tally(points, scene.points),
+        notices=(*_is_scene(path), *chosen.notices, *found.notices, *smaller),
+    )
+    return replace(scene, account=account)
 
 
-def _model_folder(path: Path) -> Path:
-    for folder in _MODEL_FOLDERS:
-        if any((path / folder / f"cameras.{kind}").is_file() for kind in ("bin", "txt")):
-            return path / folder
-    raise InputError(
-        f"{path}: no COLMAP model here (cameras.bin or cameras.txt, in the folder itself or in "
-        f"{', '.join(_MODEL_FOLDERS[:-1])})."
+def _listed(chosen: Chosen) -> int:
+    return len({*chosen.model[0], *chosen.others})
+
+
+def _is_scene(path: Path) -> tuple[Notice, ...]:
+    if not (path / "scene.json").is_file():
+        return ()
+    text = (
+        f"{path} is a scene already and can be used as it is. The unit and the splits in its "
+        "scene.json are not read now; give them with --unit and --split."
+    )
+    return (Notice("scene-already", text),)
+
+
+def _no_image(root: Path, listed: Sequence[str]) -> InputError:
+    above = any(is_there(root.parent / name) for name in listed)
+    hint = f" They are in its parent: --images {root.parent}." if above else ""
+    return InputError(
+        f"{root}: none of the model's {len(listed)} images is here: {some(list(listed))}.{hint}"
     )
 
 
-def _image_root(path: Path, model: Path, names: tuple[str, ...]) -> Path:
+def _image_root(path: Path, model: Path, listed: Sequence[str]) -> Path:
     """The first likely folder that has one of the images."""
-    tried = [base / folder for base in (path, model.parent, model) for folder in _IMAGE_FOLDERS]
+    # What lies beside an inner model was made with it: dense/0 has photos without distortion.
+    inner = [model.parent] if path in model.parent.parents else []
+    tried = [base / "images" for base in inner]
+    tried += [base / folder for base in (path, model.parent, model) for folder in _IMAGE_FOLDERS]
     tried += [model.parent.parent / "images"]
+    bases = (*inner, path, model.parent, model.parent.parent)
+    tried += [base / folder for base in bases for folder in _SMALLER_FOLDERS]
     for root in tried:
-        if any(is_there(root / name) for name in names):
+        if root.is_dir() and has_photo(root, listed, str(model)):
             return root
+    folders = ", ".join(f"{folder}/" for folder in ("images", *_SMALLER_FOLDERS))
     raise InputError(
-        f"{path}: none of the model's {len(names)} images ({some(list(names), 2)}) is in images/ "
-        "beside it; give their folder with --images."
+        f"{path}: none of the model's {len(listed)} images ({some(list(listed), 2)}) is in one of "
+        f"{folders} beside it; give their folder with --images."
     )
+
+
+def _point_tally(points: Points, kept: Points | None) -> Tally:
+    """What became of map points; those that no image sees have no track."""
+    listed, read = len(points.xyz), 0 if kept is None else len(kept.xyz)
+    seen = len(np.unique(points.point_index))
+    left = {NO_TRACK: listed - seen, UNSEEN: seen - read}
+    return Tally(listed=listed, read=read, left={why: n for why, n in left.items() if n})
+
+
+def scaled_to_photos(scene: Scene) -> tuple[Scene, tuple[Notice, ...]]:
+    """The scene with cameras scaled to photos that are smaller by a whole number.
+
+    Sizes are rounded when photos are made smaller: 4946 x 3286 pixels by four are 1237 x 822.
+    Photos that are as large as their camera, or of another shape, stay as they are.
+
+    Args:
+        scene: A scene, its photos anywhere.
+    """
+    full = [_size(camera) for camera in scene.cameras]
+    number = scene.camera_index.tolist()
+    pairs = [(k, _size_of(scene.path(i), full[k])) for i, k in enumerate(number)]
+    smaller = [size != full[k] for k, size in pairs]
+    if not any(smaller):
+        return scene, ()
+    index = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    points = scene.points
+    if points is not None:
+        ratio = np.array([np.divide(size, full[k]) for k, size in pairs])
+        points = replace(points, xy=points.xy * ratio[points.image_index])
+    folder = scene.image_root
+    k, (width, height) = pairs[smaller.index(True)]
+    text = (
+        f"{folder}: {sum(smaller)} of {len(scene)} photos are smaller than their cameras, "
+        f"{width} x {height} for {full[k][0]} x {full[k][1]} pixels; the cameras are scaled."
+    )
+    scaled = replace(
+        scene,
+        cameras=tuple(scene.cameras[k].resized(*size) for k, size in index),
+        camera_index=torch.tensor([index[pair] for pair in pairs]),
+        points=points,
+        provenance={
+            **scene.provenance,
+            "intrinsics": f"COLMAP model, scaled to the photos of {folder.name}",
+        },
+    )
+    return scaled, (Notice("photos-smaller", text),)
+
+
+def _size(camera: Camera) -> tuple[int, int]:
+    return camera.width, camera.height
+
+
+def _size_of(file: Path, full: tuple[int, int]) -> tuple[int, int]:
+    """The size of a photo that is its camera's size over a whole number; else the camera's own."""
+    with open_photo(file) as image:
+        sizes = photo_sizes(image, str(file))
+    if full in sizes:
+        return full
+    factors = range(2, _MOST_SMALLER + 1)
+    fitting = (size for size in sizes if any(_is_over(size, full, times) for times in factors))
+    return next(fitting, full)
+
+
+def _is_over(size: tuple[int, int], full: tuple[int, int], times: int) -> bool:
+    """Whether one size is the other over a number, rounded up or down."""
+    return all(abs(side - whole / times) < 1 for side, whole in zip(size, full, strict=True))

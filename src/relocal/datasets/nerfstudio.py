@@ -2,11 +2,12 @@
 
 OpenGL cameras look along -z with y up; ours look along +z with y down. Turning the camera frame
 about its x axis by half a turn (columns 1 and 2 negated) goes from one to the other.
+
+Blender's scenes (NeRF) are three such files: ``transforms_train.json``, ``_val`` and ``_test``.
 """
 
 import math
-import os
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy as np
 import torch
 
 from relocal.camera import Camera
-from relocal.datasets.seven_scenes import checked_pose_matrix
+from relocal.datasets.nerfstudio_lists import PARTS, Lists, lists_of, split_of
+from relocal.datasets.photos import find_photos, none_left
+from relocal.datasets.seven_scenes import pose_matrix
 from relocal.errors import InputError, unknown
-from relocal.images import is_there
 from relocal.pose import Pose
 from relocal.scene import Scene
+from relocal.scene.account import LOST, NO_FILE, Account, Tally
 from relocal.scene.files import read_json
-from relocal.scene.scene import UNITS, some
+from relocal.scene.order import natural_key
+from relocal.scene.scene import UNITS
 from relocal.scene.upright import Exif, labelled_size
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", "")  # as listed last: it may be a folder's name
@@ -28,12 +32,27 @@ _UNSUPPORTED = ("k3", "k4", "k5", "k6")
 _CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """An image that a file lists."""
+
+    file: Path
+    listed: str
+    """Its name in the file."""
+    fields: dict[str, Any]
+    """What the file says of it, and of all."""
+
+
 def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) -> Scene:
-    """Reads a folder with ``transforms.json``, or that file.
+    """Reads a folder with ``transforms.json``, that file, or the three files of Blender's scenes.
 
     Intrinsics are shared or given by frame, as ``fl_x, fl_y, cx, cy, w, h`` and ``k1, k2, p1,
-    p2``, or as ``camera_angle_x``. Frames are put in the order of their file names. Images that
-    are listed but missing are counted and named in the provenance.
+    p2``, or as ``camera_angle_x``. Frames are put in the natural order of their file names. Images
+    that are missing or whose pose is none are left out; the account counts them.
+
+    The file's own lists split the scene. Validation images are the test split where there is no
+    list of test images, and in neither split where there is one. Images of no list train where the
+    file lists only what it holds out, and else are in neither.
 
     Args:
         path: The folder or its ``transforms.json``.
@@ -42,46 +61,82 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
             the file has no w and h.
 
     Raises:
-        InputError: If the file is damaged, a pose is no pose, or no image exists at all.
+        InputError: If the file is damaged, a pose is no pose, or no image is left.
     """
     if unit not in UNITS:
         raise unknown("--unit", unit, UNITS)
-    file = path / "transforms.json" if path.is_dir() else path
-    content = _read(file)
-    frames = sorted(content["frames"], key=_recording_order)
-    names = [_image_name(file, str(frame["file_path"])) for frame in frames]
-    present = [(name, frame) for name, frame in zip(names, frames, strict=True) if name]
-    missing = [str(f["file_path"]) for name, f in zip(names, frames, strict=True) if not name]
-    if not present:
-        raise InputError(f"{file}: none of its {len(frames)} images exists: {some(missing)}.")
-    rows = [_camera_row(file, {**content, **frame}, name, exif) for name, frame in present]
+    frames, lists, place = _read(path)
+    root = place.parent
+    found = find_photos(root, [frame.listed for frame in frames], str(place), _SUFFIXES)
+    own = dict(enumerate(found.names))
+    order = sorted(own, key=lambda i: natural_key(own[i] or frames[i].listed))
+    poses = {i: _world_from_cam(frames[i]) for i in order if own[i] is not None}
+    left = {
+        NO_FILE: [frames[i].listed for i in order if own[i] is None],
+        LOST: [frames[i].listed for i, pose in poses.items() if pose is None],
+    }
+    matrices = {i: pose for i, pose in poses.items() if pose is not None}
+    if not matrices:
+        raise none_left(place, len(frames), left)
+    names = [own[i] or "" for i in matrices]
+    rows = [
+        _camera_row(frames[i], root / name, exif) for i, name in zip(matrices, names, strict=True)
+    ]
     index = {row: i for i, row in enumerate(dict.fromkeys(rows))}
-    poses = np.stack([_world_from_cam(file, frame) for _, frame in present])
+    named = list(dict.fromkeys(name for part in lists.values() for name in part))
+    photos = dict(zip(named, find_photos(root, named, str(place), _SUFFIXES).names, strict=True))
+    frame_names = list(zip((frame.listed for frame in frames), found.names, strict=True))
+    splits, notices = split_of(lists, frame_names, photos, str(place))
     return Scene(
-        name=file.resolve().parent.name,
+        name=root.resolve().name,
         unit=unit,
-        image_root=file.parent,
-        images=tuple(name for name, _ in present),
+        image_root=root,
+        images=tuple(names),
         cameras=tuple(
-            Camera("OPENCV", w, h, torch.tensor(p, dtype=torch.float64)).checked(str(file))
+            Camera("OPENCV", w, h, torch.tensor(p, dtype=torch.float64)).checked(str(place))
             for w, h, p in index
         ),
         camera_index=torch.tensor([index[row] for row in rows]),
-        poses=Pose.from_matrix(torch.from_numpy(poses)),
-        splits=_splits(file, content, {name for name, _ in present}),
+        poses=Pose.from_matrix(torch.from_numpy(np.stack(list(matrices.values())))),
+        splits={
+            split: tuple(own[i] or "" for i in members if i in matrices)
+            for split, members in splits.items()
+        },
         provenance={
             "reader": "nerfstudio",
-            "labels": file.name,
-            "intrinsics": file.name,
+            "labels": place.name,
+            "intrinsics": place.name,
             "listed_images": len(frames),
-            "missing_images": missing,
+            "missing_images": left[NO_FILE],
         },
+        account=Account(
+            images=Tally.of(len(frames), len(names), left), notices=(*found.notices, *notices)
+        ),
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[list[_Frame], Lists, Path]:
+    """The frames, the lists that split them, and the file; its name has a * where it is several."""
+    file = path / "transforms.json" if path.is_dir() else path
+    blender = {part: path / f"transforms_{part}.json" for part in PARTS}
+    if file.is_file() or not any(one.is_file() for one in blender.values()):
+        frames, content = _read_file(file)
+        return frames, lists_of(file, content), file
+    frames, lists = list[_Frame](), dict[str, list[str]]()
+    for part, one in blender.items():
+        if one.is_file():
+            own, _ = _read_file(one)
+            frames += own
+            lists[part] = [frame.listed for frame in own]
+    return frames, lists, path / "transforms_*.json"
+
+
+def _read_file(file: Path) -> tuple[list[_Frame], dict[str, Any]]:
     if not file.is_file():
-        raise InputError(f"{file}: there is no such file; is this a nerfstudio folder?")
+        others = ", ".join(f"transforms_{part}.json" for part in PARTS)
+        raise InputError(
+            f"{file}: there is no such file, nor {others} beside it; is this a nerfstudio folder?"
+        )
     content = read_json(file)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
@@ -89,43 +144,17 @@ def _read(file: Path) -> dict[str, Any]:
     for i, frame in enumerate(frames):
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
             raise InputError(f"{file}: frame {i} has no file_path and transform_matrix.")
-    return content
-
-
-def _splits(file: Path, content: dict[str, Any], present: set[str]) -> dict[str, tuple[str, ...]]:
-    """The file's own lists of training and test images, if it has both."""
-    lists = {split: content.get(f"{split}_filenames") for split in ("train", "test")}
-    if not all(lists.values()):
-        return {}
-    if not all(isinstance(names, list) for names in lists.values()):
-        raise InputError(f"{file}: train_filenames and test_filenames must be lists.")
-    found = {split: [_image_name(file, str(n)) for n in lists[split] or ()] for split in lists}
-    return {split: tuple(n for n in names if n in present) for split, names in found.items()}
-
-
-def _recording_order(frame: dict[str, Any]) -> list[str | int]:
-    """Sorts by file name, with r_10 after r_9."""
-    parts = re.split(r"(\d+)", str(frame["file_path"]))
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
-
-
-def _image_name(file: Path, listed: str) -> str | None:
-    """The image's path below the folder, None when there is none; the suffix may be left out."""
-    root = file.parent.absolute()
-    relative = os.path.relpath(root / listed, root)
-    if Path(relative).parts[:1] == ("..",):
-        raise InputError(f"{file}: {listed} lies outside {root}.")
-    names = (relative + suffix for suffix in _SUFFIXES)
-    return next((Path(n).as_posix() for n in names if is_there(file.parent / n)), None)
+    return [_Frame(file, str(f["file_path"]), {**content, **f}) for f in frames], content
 
 
 def _camera_row(
-    file: Path, frame: dict[str, Any], name: str, exif: Exif | None
+    frame: _Frame, photo: Path, exif: Exif | None
 ) -> tuple[int, int, tuple[float, ...]]:
     """Width, height and OPENCV parameters of a frame."""
+    file, name, fields = frame.file, frame.listed, frame.fields
 
     def number(key: str, default: float = 0.0) -> float:
-        value = frame.get(key, default)
+        value = fields.get(key, default)
         try:
             finite = isinstance(value, int | float) and math.isfinite(value)
         except OverflowError:  # a whole number beyond floats
@@ -135,20 +164,20 @@ def _camera_row(
             raise InputError(f"{file}: {name} has {key} = {shown}, which is not a finite number.")
         return float(value)
 
-    model = frame.get("camera_model", "OPENCV")
+    model = fields.get("camera_model", "OPENCV")
     strange = [key for key in _UNSUPPORTED if number(key) != 0]
-    strange += ["is_fisheye"] if frame.get("is_fisheye") else []
+    strange += ["is_fisheye"] if fields.get("is_fisheye") else []
     if model not in _CAMERA_MODELS or strange:
         raise InputError(
             f"{file}: {name} has camera model {' '.join([str(model), *strange])}, which is not "
             f"supported; use one of {', '.join(_CAMERA_MODELS)} with k1, k2, p1, p2."
         )
-    if {"w", "h"} <= frame.keys():
+    if {"w", "h"} <= fields.keys():
         width, height = int(number("w")), int(number("h"))
         if min(width, height) < 1:
             raise InputError(f"{file}: {name} has {width} x {height} pixels (w, h).")
     else:
-        width, height = labelled_size(file.parent / name, exif)
+        width, height = labelled_size(photo, exif)
     fx = number("fl_x") or _focal_of_angle(width, number("camera_angle_x"))
     fy = number("fl_y") or _focal_of_angle(height, number("camera_angle_y")) or fx
     if not fx:
@@ -162,12 +191,14 @@ def _focal_of_angle(side_px: int, angle_rad: float) -> float:
     return side_px / 2 / math.tan(angle_rad / 2) if angle_rad else 0.0
 
 
-def _world_from_cam(file: Path, frame: dict[str, Any]) -> np.ndarray:
-    where = f"{file}: {frame['file_path']}"
+def _world_from_cam(frame: _Frame) -> np.ndarray | None:
+    """The pose with our axes; None where the file says that there is none."""
+    where = f"{frame.file}: {frame.listed}"
     try:
-        opengl = np.array(frame["transform_matrix"], dtype=np.float64)
+        opengl = np.array(frame.fields["transform_matrix"], dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: transform_matrix is not 4 x 4 numbers.") from error
     if opengl.shape == (3, 4):
         opengl = np.vstack([opengl, [0, 0, 0, 1]])
-    return checked_pose_matrix(opengl, where) * np.array([1, -1, -1, 1])
+    matrix = pose_matrix(opengl, where)
+    return None if matrix is None else matrix * np.array([1, -1, -1, 1])

@@ -11,22 +11,27 @@ import torch
 
 from relocal.errors import InputError
 from relocal.pose import Pose
+from relocal.scene.lost import is_lost, number
 
 _POSE = 7  # numbers of a pose
 _LARGEST = 1e9  # a coordinate that no camera has: its square would be infinite in the end
 _NOT_UNIT = 1e-3  # of a quaternion's length; files have six digits
 
 
-def read_label_file(file: Path, option: str = "--labels") -> dict[str, list[float]]:
+def read_label_file(
+    file: Path, option: str = "--labels", lost: set[str] | None = None
+) -> dict[str, list[float]]:
     """Reads ``name qw qx qy qz tx ty tz f`` lines, by image name without its suffix.
 
     Raises:
         InputError: If the file is missing or a line is not of that form.
     """
-    return read_pose_lines(file, option, focal=True)
+    return read_pose_lines(file, option, focal=True, lost=lost)
 
 
-def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str, list[float]]:
+def read_pose_lines(
+    file: Path, option: str, *, focal: bool = False, lost: set[str] | None = None
+) -> dict[str, list[float]]:
     """Reads pose lines, by image name without its suffix.
 
     Args:
@@ -34,6 +39,8 @@ def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str
         option: What gave it, for messages.
         focal: Whether a focal length in pixels has to follow. Without it any numbers may: some
             systems write how far off they think they are.
+        lost: Takes the names, without suffix, of images whose pose is none (not finite, or zeros);
+            such lines are refused without it.
 
     Raises:
         InputError: If the file is missing or a line is not of that form.
@@ -44,23 +51,34 @@ def read_pose_lines(file: Path, option: str, *, focal: bool = False) -> dict[str
     rows: dict[str, list[float]] = {}
     # A byte that is no text becomes a line that is no row, and is refused with its number.
     lines = file.read_text("utf-8-sig", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
+    for i, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        where = f"{option} {file}, line {number}"
         name, values = _parts(line)
-        fits = len(values) == _POSE + 1 if focal else len(values) >= _POSE
-        if not fits or not (np.abs(values) < _LARGEST).all():
-            form = f"{_POSE + focal} finite numbers, qw qx qy qz tx ty tz{' f' if focal else ''}"
-            raise InputError(f"{where}: needs a name and {form}.")
-        if abs(np.linalg.norm(values[:4]) - 1) > _NOT_UNIT:
-            raise InputError(f"{where}: the quaternion is not unit.")
-        if focal and values[_POSE] <= 0:
-            raise InputError(f"{where}: the focal length is not positive.")
-        if stem_of(name) in rows:
-            raise InputError(f"{where}: {name} is listed already.")
-        rows[stem_of(name)] = values
+        stem = stem_of(name)
+        if stem in rows or (lost and stem in lost):
+            raise InputError(f"{option} {file}, line {i}: {name} is listed already.")
+        if lost is not None and len(values) == _POSE + focal and _is_none(values):
+            lost.add(stem)
+            continue
+        _check(f"{option} {file}, line {i}", values, focal)
+        rows[stem] = values
     return rows
+
+
+def _is_none(values: list[float]) -> bool:
+    return is_lost(np.array(values[:_POSE]), np.array(values[:4]))
+
+
+def _check(where: str, values: list[float], focal: bool) -> None:
+    fits = len(values) == _POSE + 1 if focal else len(values) >= _POSE
+    if not fits or not (np.abs(values) < _LARGEST).all():
+        form = f"{_POSE + focal} finite numbers, qw qx qy qz tx ty tz{' f' if focal else ''}"
+        raise InputError(f"{where}: needs a name and {form}.")
+    if abs(np.linalg.norm(values[:4]) - 1) > _NOT_UNIT:
+        raise InputError(f"{where}: the quaternion is not unit.")
+    if focal and values[_POSE] <= 0:
+        raise InputError(f"{where}: the focal length is not positive.")
 
 
 def _parts(line: str) -> tuple[str, list[float]]:
@@ -69,7 +87,7 @@ def _parts(line: str) -> tuple[str, list[float]]:
     values: list[float] = []
     while len(words) > 1:
         try:
-            values.insert(0, float(words[-1]))
+            values.insert(0, number(words[-1]))
         except ValueError:
             break
         words.pop()

@@ -17,16 +17,21 @@ import torch
 from PIL import Image
 
 from relocal.camera import Camera
+from relocal.datasets.photos import none_left
 from relocal.datasets.pose_lines import read_label_file, stem_of
 from relocal.errors import InputError
 from relocal.images import fit_camera, upright_size
 from relocal.pose import Pose
 from relocal.scene import Scene
+from relocal.scene.account import LOST, NO_FILE, NO_POSE, Account, Tally
+from relocal.scene.lost import is_lost, number
+from relocal.scene.order import natural_key
 from relocal.scene.scene import some
 
 DEPTH_FOCAL_PX = 585.0
 SIZE_PX = (640, 480)
-_COLOUR = re.compile(r"frame-\d{6}\.color\.(png|jpg)")
+_COLOUR = re.compile(r"frame-\d+\.color\.(png|jpe?g)", re.IGNORECASE)
+_SEQUENCE = re.compile(r"seq-(\d{1,9})")
 _MAX_ORTHONORMALITY_ERROR = 1e-3
 _NO_DEPTH_MM = 65535
 
@@ -54,14 +59,20 @@ def read_seven_scenes(path: Path, labels: Path | None = None) -> Scene:
             "labels": "7-Scenes depth SLAM, poses of the depth camera",
             "intrinsics": f"f = {DEPTH_FOCAL_PX:g} px at 640 x 480, the depth camera's default",
         }
-        poses, focal = _depth_slam_poses(path, images), [DEPTH_FOCAL_PX] * len(images)
+        known, left = _depth_slam_poses(path, images)
+        listed, focal = len(images), [DEPTH_FOCAL_PX] * len(known)
+        poses = Pose.from_matrix(torch.from_numpy(np.stack(list(known.values()))))
     else:
-        every, (images, poses, focal) = len(images), _label_file(labels, images)
+        every, listed, (known, left) = len(images), *_label_file(labels, images)
+        values = torch.tensor(list(known.values()), dtype=torch.float64)
+        poses, focal = Pose.from_colmap(values[:, :4], values[:, 4:7]), values[:, 7].tolist()
         provenance = {
             "labels": labels.name,
             "intrinsics": f"f = {_span(focal)} px at 640 x 480, from the labels",
-            "images_without_label": every - len(images),
+            "images_without_label": every - len(known),
         }
+    splits = _official_splits(path, images)
+    images = list(known)
     first = path / images[0]
     # The focal length holds for the official size; other sizes are the same view resampled.
     index = {f: i for i, f in enumerate(sorted(set(focal)))}
@@ -74,18 +85,17 @@ def read_seven_scenes(path: Path, labels: Path | None = None) -> Scene:
         cameras=cameras,
         camera_index=torch.tensor([index[f] for f in focal]),
         poses=poses,
-        splits=_official_splits(path, images),
+        splits={split: tuple(n for n in names if n in known) for split, names in splits.items()},
         provenance={"reader": "7scenes", **provenance},
+        account=Account(images=Tally.of(listed, len(images), left)),
     )
 
 
 def _images(path: Path) -> list[str]:
     """The colour images, in the order of recording; of a frame stored twice, the PNG."""
-    found = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.glob("seq-*/frame-*.color.*")
-        if _COLOUR.fullmatch(file.name)
-    )
+    files = path.glob("seq-*/frame-*.color.*")
+    names = (file.relative_to(path).as_posix() for file in files if _COLOUR.fullmatch(file.name))
+    found = sorted(names, key=natural_key)
     if not found:
         raise InputError(
             f"{path}: no images like seq-01/frame-000000.color.png; is this a 7-Scenes folder?"
@@ -103,20 +113,48 @@ def _camera(focal_px: float) -> Camera:
     return Camera("SIMPLE_PINHOLE", *SIZE_PX, params)
 
 
-def _depth_slam_poses(path: Path, images: list[str]) -> Pose:
-    matrices = [_pose_file(path / re.sub(r"\.color\.\w+$", ".pose.txt", name)) for name in images]
-    return Pose.from_matrix(torch.from_numpy(np.stack(matrices)))
+def _depth_slam_poses(
+    path: Path, images: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Poses by image, and the images that have none, by reason."""
+    known: dict[str, np.ndarray] = {}
+    left: dict[str, list[str]] = {NO_POSE: [], LOST: []}
+    for name in images:
+        file = path / re.sub(r"\.color\.\w+$", ".pose.txt", name)
+        if not file.is_file():
+            left[NO_POSE].append(name)
+        elif (matrix := _pose_file(file)) is None:
+            left[LOST].append(name)
+        else:
+            known[name] = matrix
+    if not known:
+        raise none_left(path, len(images), left)
+    return known, left
 
 
-def _pose_file(file: Path) -> np.ndarray:
-    if not file.is_file():
-        raise InputError(f"{file}: the pose of an image is missing.")
+def _pose_file(file: Path) -> np.ndarray | None:
+    """The pose in a file; None where it says that there is none."""
     try:
         rows = [row.split() for row in file.read_text("utf-8").splitlines()]
-        matrix = np.array([[float(v) for v in row] for row in rows if row])
+        matrix = np.array([[number(v) for v in row] for row in rows if row])
     except ValueError as error:
         raise InputError(f"{file}: a pose is 4 rows of 4 numbers ({error}).") from error
-    return checked_pose_matrix(matrix, str(file))
+    return pose_matrix(matrix, str(file))
+
+
+def pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray | None:
+    """A 4x4 matrix of a file as ``checked_pose_matrix`` returns it; None if it says "no pose".
+
+    Args:
+        matrix: What the file says.
+        where: The file, and the image if the file has several.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if matrix.shape == (4, 4) and is_lost(matrix, matrix[:3, :3]):
+        return None
+    return checked_pose_matrix(matrix, where)
 
 
 def checked_pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray:
@@ -165,18 +203,26 @@ def images_without_label(path: Path, labels: Path) -> dict[str, tuple[int, int]]
     }
 
 
-def _label_file(labels: Path, images: list[str]) -> tuple[list[str], Pose, list[float]]:
-    """Poses and focal lengths from a pseudo ground truth, for the images that are there."""
-    rows = read_label_file(labels)
-    found = [(name, rows[stem_of(name)]) for name in images if stem_of(name) in rows]
-    if not found:
+def _label_file(
+    labels: Path, images: list[str]
+) -> tuple[int, tuple[dict[str, list[float]], dict[str, list[str]]]]:
+    """How many images folder and labels list; the rows of those with both, and the others."""
+    lost: set[str] = set()
+    rows = read_label_file(labels, lost=lost)
+    stems = {name: stem_of(name) for name in images}
+    known = {name: rows[stem] for name, stem in stems.items() if stem in rows}
+    if not known:
         raise InputError(
             f"--labels {labels}: none of its {len(rows)} images is in the folder "
-            f"(labels {some(list(rows), 2)}; images {some(images, 2)})."
+            f"(labels {some([*rows, *sorted(lost)], 2)}; images {some(images, 2)})."
         )
-    values = torch.tensor([row for _, row in found], dtype=torch.float64)
-    poses = Pose.from_colmap(values[:, :4], values[:, 4:7])
-    return [name for name, _ in found], poses, values[:, 7].tolist()
+    mine = set(stems.values())
+    left = {
+        NO_POSE: [name for name, stem in stems.items() if stem not in rows.keys() | lost],
+        LOST: [name for name, stem in stems.items() if stem in lost],
+        NO_FILE: sorted((rows.keys() | lost) - mine, key=natural_key),
+    }
+    return len(mine | rows.keys() | lost), (known, left)
 
 
 def _official_splits(path: Path, images: list[str]) -> dict[str, tuple[str, ...]]:
@@ -192,14 +238,17 @@ def _official_splits(path: Path, images: list[str]) -> dict[str, tuple[str, ...]
 
 def _sequences(file: Path, images: list[str]) -> tuple[str, ...]:
     text = file.read_text("utf-8", errors="replace")
-    numbers = [int(n) for n in re.findall(r"sequence(\d+)", text)]
+    numbers = [int(n) for n in re.findall(r"sequence(\d{1,9})", text)]
     if not numbers:
         raise InputError(f"{file}: no lines like sequence1.")
-    folders = {f"seq-{n:02d}" for n in numbers}
-    names = tuple(name for name in images if Path(name).parts[0] in folders)
-    missing = folders - {Path(name).parts[0] for name in names}
+    folders = {name: _SEQUENCE.fullmatch(Path(name).parts[0]) for name in images}
+    number_of = {name: int(match[1]) for name, match in folders.items() if match}
+    names = tuple(name for name in images if number_of.get(name) in set(numbers))
+    missing = sorted(set(numbers) - set(number_of.values()))
     if missing:
-        raise InputError(f"{file}: sequences without images: {some(sorted(missing))}.")
+        raise InputError(
+            f"{file}: sequences without images: {some([f'seq-{n:02d}' for n in missing])}."
+        )
     return names
 
 

@@ -20,6 +20,7 @@ from relocal.datasets.seven_scenes import checked_pose_matrix
 from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.scene import Points, Scene
+from relocal.scene.account import Account, Tally
 from relocal.scene.files import Progress, new_folder, read_json, write_json
 from relocal.scene.scene import some
 
@@ -104,6 +105,8 @@ def _scene(path: Path, about: Mapping[str, Any]) -> Scene:
         _pose(f"{file}, {name}", frame["world_from_cam"])
         for frame, name in zip(frames, images, strict=True)
     ]
+    points = _read_points(path / _POINTS, len(images))
+    count = len(points.xyz)
     size = camera["width_px"], camera["height_px"]
     intrinsics = (camera[key] for key in ("fx_px", "fy_px", "cx_px", "cy_px"))
     return Scene(
@@ -118,13 +121,16 @@ def _scene(path: Path, about: Mapping[str, Any]) -> Scene:
             split: tuple(frame["image"] for frame in frames if frame["split"] == split)
             for split in ("train", "test")
         },
-        points=_read_points(path / _POINTS, len(images)),
+        points=points,
         provenance={
             "reader": "synthetic",
             "labels": "exact, as rendered",
             "photos": "shareable",
             "config": dict(about["config"]),
         },
+        account=Account(
+            images=Tally.of(len(frames), len(images), {}), points=Tally.of(count, count, {})
+        ),
     )
 
 

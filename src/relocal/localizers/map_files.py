@@ -43,7 +43,7 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
     """
     out = Path(out)
     poses = torch.cat([map.poses.position - map.origin, map.poses.quaternion], dim=1)
-    values = {"xyz": map.xyz - map.origin}
+    local: dict[str, Tensor] = {"xyz": map.xyz - map.origin}
     with new_folder(out) as folder:
         write_json(
             folder / JSON,
@@ -60,7 +60,7 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
             },
         )
         arrays = {
-            name: values.get(name, getattr(map, name)).to(kind)
+            name: (local[name] if name in local else getattr(map, name)).to(kind)
             for name, (kind, _) in _ARRAYS.items()
         }
         write_tensors(folder / TENSORS, {**arrays, "poses": poses.to(torch.float32)})

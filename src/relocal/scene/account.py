@@ -3,12 +3,19 @@
 Nothing is left out in silence: what a source lists is read, or left aside for a reason.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relocal.errors import InputError
-from relocal.notices import Notice
+from relocal.notices import NOTICES, Notice
+
+NO_FILE, NO_POSE, LOST = "no file", "no pose", "a lost frame"
+OTHER_MODEL = "another model"
+NO_TRACK, UNSEEN = "no track", "no image that was read sees it"
+EXAMPLES = 10
+"""So many names are kept of those that were left aside for a reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +36,53 @@ class Tally:
     """A few names of those left aside, by reason."""
 
     def __post_init__(self) -> None:
+        if min(self.listed, self.read, *self.left.values()) < 0:
+            raise InputError("account: counts are not negative.")
         if self.listed != self.read + sum(self.left.values()):
             raise InputError(
                 f"account: {self.listed} listed, but {self.read} read and "
                 f"{sum(self.left.values())} left aside."
             )
+
+    @staticmethod
+    def of(listed: int, read: int, left: Mapping[str, Sequence[str]]) -> "Tally":
+        """A tally of names.
+
+        Args:
+            listed: How many the source lists, counted where they are listed.
+            read: How many became part of the scene.
+            left: The names of the others, by reason; reasons without names are passed over.
+        """
+        named = {reason: names for reason, names in left.items() if names}
+        return Tally(
+            listed=listed,
+            read=read,
+            left={reason: len(names) for reason, names in named.items()},
+            examples={reason: tuple(names[:EXAMPLES]) for reason, names in named.items()},
+        )
+
+    def with_more(self, more: "Tally", again: Mapping[str, str]) -> "Tally":
+        """The tally once more things were listed.
+
+        Args:
+            more: What became of these.
+            again: Those of them that had been left aside before, each with the reason of then.
+        """
+        left = Counter({**self.left})
+        gone = {why: min(count, left[why]) for why, count in Counter(again.values()).items()}
+        left.subtract(gone)
+        left.update(more.left)
+        kept = {
+            reason: tuple(name for name in names if name not in again)
+            for reason, names in self.examples.items()
+        }
+        names = {reason: kept.get(reason, ()) + more.examples.get(reason, ()) for reason in left}
+        return Tally(
+            listed=self.listed + more.listed - sum(gone.values()),
+            read=self.read + more.read,
+            left={reason: count for reason, count in left.items() if count},
+            examples={k: v[:EXAMPLES] for k, v in names.items() if v and left[k]},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +91,13 @@ class Account:
 
     images: Tally
     points: Tally | None = None
-    """Map points; None where the source has none."""
+    """Map points; None where the source has none, or others took their place."""
     notices: tuple[Notice, ...] = ()
     """What the user should know about the scene."""
 
     def with_notices(self, *notices: Notice) -> "Account":
-        """The same account with more notices."""
-        return replace(self, notices=(*self.notices, *notices))
+        """The same account with more notices; those that it has stand there once."""
+        return replace(self, notices=tuple(dict.fromkeys((*self.notices, *notices))))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for JSON."""
@@ -58,6 +107,37 @@ class Account:
             "notices": [notice.to_json() for notice in self.notices],
         }
 
+    @staticmethod
+    def from_json(value: Any) -> "Account":
+        """What ``to_json`` gave.
+
+        A notice of a code that this version does not know keeps its text.
+
+        Raises:
+            InputError: If it is something else.
+        """
+        match value:
+            case {"images": images, "points": points, "notices": list(notices), **_rest}:
+                return Account(
+                    images=_tally_from_json(images),
+                    points=None if points is None else _tally_from_json(points),
+                    notices=tuple(_notice_from_json(notice) for notice in notices),
+                )
+            case _:
+                raise InputError("account: has images, points and notices.")
+
+
+def read_account(file: str, value: Any) -> Account | None:
+    """The account in a scene's file; None in those that were made before accounts were kept.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    try:
+        return None if value is None else Account.from_json(value)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
 
 def _tally_to_json(tally: Tally) -> dict[str, Any]:
     return {
@@ -66,3 +146,28 @@ def _tally_to_json(tally: Tally) -> dict[str, Any]:
         "left": dict(tally.left),
         "examples": {reason: list(names) for reason, names in tally.examples.items()},
     }
+
+
+def _tally_from_json(value: Any) -> Tally:
+    match value:
+        case {"listed": listed, "read": read, "left": dict(left), "examples": dict(examples)} if (
+            all(type(count) is int for count in (listed, read, *left.values()))
+            and all(map(_is_names, examples.values()))
+            and examples.keys() <= left.keys()
+        ):
+            names = {reason: tuple(few) for reason, few in examples.items()}
+            return Tally(listed=listed, read=read, left=left, examples=names)
+        case _:
+            raise InputError("account: a tally is counts of listed, read and left, with examples.")
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _notice_from_json(value: Any) -> Notice:
+    match value:
+        case {"code": str(code), "text": str(text)}:
+            return Notice(code if code in NOTICES else "other", text)
+        case _:
+            raise InputError("account: a notice is a code and a text.")

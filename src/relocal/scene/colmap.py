@@ -39,7 +39,8 @@ def read_colmap(folder: Path) -> Model:
     """Reads a COLMAP model, binary or text, images in the order of their ids.
 
     Returns:
-        Image names, cameras, the camera's index of each image, poses, and map points or None.
+        Image names, cameras, the camera's index of each image, poses, and map points or None. A
+        pose of zeros is NaN, as one that the file says to be none.
 
     Raises:
         InputError: If the folder holds no model, or one that is not whole.
@@ -62,6 +63,7 @@ def read_colmap(folder: Path) -> Model:
     if orphans:
         raise InputError(f"{images_file}: {orphans[0]} has a camera that {cameras_file} has not.")
     motion = torch.tensor([image.cam_from_world for image in images], dtype=torch.float64)
+    motion[~motion[:, :4].any(dim=1)] = torch.nan  # zeros are no turn at all, and no pose
     return (
         tuple(image.name for image in images),
         tuple(cameras[camera_id] for camera_id in index),

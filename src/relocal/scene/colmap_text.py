@@ -11,6 +11,7 @@ import numpy as np
 from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.scene.colmap_records import KEYPOINT, NO_POINT, ImageRecord, camera_record
+from relocal.scene.lost import number
 
 _STATED = re.compile(r"^# Number of \w+: (\d{1,18})\b", re.MULTILINE)
 
@@ -33,7 +34,7 @@ def text_images(file: Path) -> Iterator[ImageRecord]:
             image_id, *motion, camera_id, name = line.split(maxsplit=9)
             if len(motion) != 7:
                 raise ValueError
-            head = int(image_id), name.strip(), int(camera_id), tuple(float(v) for v in motion)
+            head = int(image_id), name.strip(), int(camera_id), tuple(number(v) for v in motion)
         yield ImageRecord(*head, keypoints=_keypoints(*lines.take(following)))
 
 

@@ -24,6 +24,7 @@ from PIL import ImageOps
 
 from relocal.errors import InputError, unknown
 from relocal.images import decode, exif_orientation, open_photo
+from relocal.scene.account import read_account
 from relocal.scene.colmap import keep_poses, read_colmap, write_colmap
 from relocal.scene.scene import UNITS, Points, Scene, some
 from relocal.scene.upright import QUARTER_TURNS, Exif, exif_reading, turned
@@ -198,6 +199,7 @@ def _about(scene: Scene) -> dict[str, Any]:
         "unit": scene.unit,
         "splits": {split: list(names) for split, names in scene.splits.items()},
         "provenance": dict(scene.provenance),
+        **({} if scene.account is None else {"account": scene.account.to_json()}),
     }
 
 
@@ -215,7 +217,8 @@ def save_points(scene: Scene, points: Points, provenance: Mapping[str, Any]) -> 
     Returns:
         The scene as it stands on disk.
     """
-    return _replace_model(replace(scene, points=points, provenance=provenance))
+    account = scene.account and replace(scene.account, points=None)  # the source has not these
+    return _replace_model(replace(scene, points=points, provenance=provenance, account=account))
 
 
 def extend_scene(scene: Scene, files: Mapping[str, Path]) -> Scene:
@@ -306,6 +309,7 @@ def load_scene(folder: Path | str) -> Scene:
         points=points,
         provenance=about["provenance"],
         folder=folder,
+        account=read_account(str(folder / _JSON), about.get("account")),
     )
 
 

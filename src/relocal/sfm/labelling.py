@@ -18,6 +18,7 @@ from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.files import check_new, is_scene, write_json
 from relocal.scene.scene import some
+from relocal.sfm.accounts import label_account
 from relocal.sfm.alignment import check_scale, moved, scaled, upright
 from relocal.sfm.database import Progress
 from relocal.sfm.label_config import LOCK, WORK, LabelConfig
@@ -109,8 +110,12 @@ def label(
         scene, fit = scaled(scene, how, poses)
     about = account(scene, photos, mapped, left | left_out(photos, mapped), config, fit)
     about["not_read"] = len(left)
-    about["frames_passed_over"] = found.passed_over
-    scene = replace(scene, provenance=with_account(scene.provenance, about))
+    about["frames_passed_over"] = passed_over = found.passed_over
+    scene = replace(
+        scene,
+        provenance=with_account(scene.provenance, about),
+        account=label_account(len(scene), about["left_out"], about["photos"], passed_over),
+    )
     if split is None:
         scene = scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
     else:

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from relocal.errors import InputError
 from relocal.images import decode, exif_focal_px, exif_orientation, open_photo, upright_size
 from relocal.scene.files import is_scene, read_json, write_json
+from relocal.scene.order import natural_key
 from relocal.scene.scene import some
 from relocal.sfm.database import Progress, digest
 from relocal.sfm.frames import (
@@ -150,9 +151,11 @@ def _folder(source: Path, name: str, work: Path, progress: Progress) -> Gathered
     ]
     found = (file for file in every if file.suffix.lower() in PHOTOS and file.is_file())
     # Recordings one after the other, also where one holds another.
-    files = sorted(found, key=lambda file: (file.parent, file.name))
+    files = sorted(found, key=lambda file: natural_key(file.relative_to(source).as_posix()))
     if not files:
-        raise InputError(f"{source}: holds no photo ({', '.join(PHOTOS)}).")
+        others = [f"{file.name} {why}" for file in sorted(every) if (why := _why_not(file))]
+        more = f" {some(others, 3)}." if others else ""
+        raise InputError(f"{source}: holds no photo ({', '.join(PHOTOS)}).{more}")
 
     def look(file: Path) -> Photo | str:
         try:
