@@ -97,7 +97,7 @@ class TestEverythingListed:
         assert scene.account is not None
         text = " ".join(str(notice) for notice in scene.account.notices)
         assert "sparse/0" in text
-        assert "3 images" in text
+        assert "(3)" in text
 
     def test_a_damaged_second_model_is_told(self, tmp_path: Path) -> None:
         RECORDINGS["colmap-two-models"](tmp_path / "source")
