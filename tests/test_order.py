@@ -26,7 +26,8 @@ def in_order(*names: str) -> bool:
 def test_order_is_total_and_does_not_depend_on_where_names_come_from(names: list[str]) -> None:
     once = sorted(names, key=natural_key)
     assert len({natural_key(name) for name in names}) == len(names)
-    assert sorted(names[::-1], key=natural_key) == once
+    backwards = names[::-1]
+    assert sorted(backwards, key=natural_key) == once
     # A folder's photos stand together.
     folders = [folder for folder, _ in groupby(once, lambda name: name.rpartition("/")[0])]
     assert len(folders) == len(set(folders))

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from relocal.cli.console import counted
 from relocal.scene import Scene, check, load_scene
-from relocal.scene.account import Account, Tally
+from relocal.scene.account import EXAMPLES, Account, Tally
 from relocal.scene.scene import some
 
 
@@ -49,7 +49,7 @@ def account_lines(account: Account) -> Iterator[str]:
         if tally is not None:
             everything = "all read" if not tally.left else f"{tally.read} read"
             yield f"{counted(tally.listed, kind)} listed, {everything}."
-            yield from _reasons(tally, kind)
+            yield from _reasons(tally, kind, EXAMPLES)
     for notice in account.notices:
         yield f"{notice.code}: {notice.text}"
 
@@ -61,12 +61,10 @@ def left_lines(account: Account) -> Iterator[str]:
         yield from _reasons(account.points, "map point")
 
 
-def _reasons(tally: Tally, kind: str) -> Iterator[str]:
+def _reasons(tally: Tally, kind: str, limit: int = 5) -> Iterator[str]:
     for reason, count in tally.left.items():
         names = list(tally.examples.get(reason, ()))
-        more = count - len(names)
-        shown = some([*names, *[""] * more]) if names else ""
-        yield (
-            f"{count} of {counted(tally.listed, f'listed {kind}')} left out, {reason}"
-            f"{f': {shown}' if shown else ''}."
-        )
+        # Not all names are kept, but how many there are.
+        named = f": {some([*names, *[''] * (count - len(names))], limit)}" if names else ""
+        listed = counted(tally.listed, f"listed {kind}")
+        yield f"{count} of {listed} left out, {reason}{named}."
