@@ -147,7 +147,7 @@ class Triangulate:
         print(
             f"{about['images_that_see_points']} of {about['images']} training images see "
             f"{MIN_POINTS_SEEN} points or more; {100 * about['matches_kept']:.0f} % of the "
-            "verified matches fit the poses."
+            "verified matches see one of them."
         )
         if depth is not None:
             near, median, far = (f"{value:.3g} {scene.unit}" for value in depth.tolist())

@@ -79,8 +79,8 @@ def _contradictions(known: Camera, scene_camera: Camera) -> tuple[Notice, ...]:
         return ()
     text = (
         f"EXIF says {equivalent_mm(known):.3g} mm, {ratio:.2g} times the focal length of the "
-        f"scene's photos ({equivalent_mm(known) / ratio:.3g} mm). EXIF is believed; some apps state "
-        "another lens, and then the pose is wrong: give --camera."
+        f"scene's photos ({equivalent_mm(known) / ratio:.3g} mm). EXIF is believed; if an app "
+        "wrote that of another lens the pose is wrong: give --camera."
     )
     return (Notice("exif-focal-contradicts", text),)
 

@@ -24,9 +24,9 @@ from relocal.images import Source, decode, fit_camera, resize, upright_size
 from relocal.localizers.calibration import Calibration
 from relocal.pose import Pose
 from relocal.scene import Scene, load_scene
-from relocal.sfm.database import numbered
+from relocal.sfm.database import numbered, place_of
 from relocal.sfm.pairs import TriangulateConfig, pose_pairs
-from relocal.sfm.tracks import Tracks, match_known_poses, tracks_from_poses
+from relocal.sfm.tracks import Tracks, check_keypoints, match_known_poses, tracks_from_poses
 
 Progress = Callable[[int, int, str], None]
 
@@ -228,7 +228,8 @@ def build_map(
         progress: Called with steps done, steps in all, and what is being done.
 
     Raises:
-        InputError: If there are too few training images, or nothing matches.
+        InputError: If there are too few training images, nothing matches, or the poses contradict
+            what matches.
     """
     config = config or MapConfig()
     scene = scene if isinstance(scene, Scene) else load_scene(scene)
@@ -242,6 +243,7 @@ def build_map(
     work = scene.cache_folder() / "map"
     work.mkdir(parents=True, exist_ok=True)
     part = _numbered(scene, train, config, work)
+    check_keypoints(place_of(scene), part, keypoints, pairs)
     matches = match_known_poses(
         part, keypoints, pairs, ratio=config.ratio, error_px=_EPIPOLAR_PX, progress=progress
     )

@@ -1,4 +1,4 @@
-"""Doubts: what can hardly be true of a scene's cameras and poses, as notices; nothing is refused."""
+"""Doubts: what can hardly be true of a scene's cameras and poses; nothing is refused for them."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ EXCHANGED = 0.08
 they then lie 0.17 aside, less what the lens itself does."""
 UNEQUAL = 1.2
 """Ratio of the two focal lengths. Pixels are square but for old video formats, whose ratios are
-1.09 (PAL), 1.1 (NTSC) and 1.33 (HDV); calibrations with noise give 1.02, D-SLAM's depth camera 1."""
+1.09 (PAL), 1.1 (NTSC) and 1.33 (HDV); calibrations with noise give 1.02."""
 VIEW_DEG = (5.0, 170.0)
 """Along the longer side: telescopes, and beyond what a pinhole's photo can show."""
 _FISHEYE = ("FISHEYE", "EUCM", "EQUIRECTANGULAR", "DIVISION", "FOV")

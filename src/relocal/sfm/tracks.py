@@ -1,7 +1,7 @@
 """Map points of known poses from any local features: matches that the poses allow, triangulated."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from relocal.features import Keypoints, restored
 from relocal.local_frame import LocalFrame
 from relocal.pose import Pose
 from relocal.scene import Scene
+from relocal.sfm.consistency import Rays, check_matches, sample_pairs, verified
 from relocal.sfm.database import Progress, begin_database
 from relocal.sfm.triangulation import points_from_poses
 
 LEAST_TRACK = 3  # images that see a point: two agree on a wrong match as on a right one
+_CHECKED_PAIRS, _CLEAR = 60, 0.8
 
 Rows = Int[Tensor, "_ 2"]
 """Matches of two images: the rows of the keypoints in each."""
@@ -79,6 +81,35 @@ def epipolar_error_px(
     slope = (line[:, :2].norm(dim=1) / focal[1]).square()
     slope = slope + (back[:, :2].norm(dim=1) / focal[0]).square()
     return value / slope.sqrt().clamp(min=1e-12)
+
+
+def check_keypoints(
+    place: Path | str, scene: Scene, keypoints: Sequence[Keypoints], pairs: Int[np.ndarray, "p 2"]
+) -> float | None:
+    """Refuses poses that contradict what the images show; arguments as ``match_known_poses``.
+
+    A hundred pairs say it, matched and verified without the poses: a second or three.
+
+    Returns:
+        The median share of verified matches that fit; None where too few pairs can tell.
+
+    Raises:
+        InputError: If it is below ``consistency.LEAST_SHARE``.
+    """
+
+    def seen() -> Iterator[tuple[int, int, Rays, Rays]]:
+        for a, b in sample_pairs(pairs, len(scene), _CHECKED_PAIRS):
+            rows = mutual_matches(
+                restored(keypoints[a].descriptors), restored(keypoints[b].descriptors), _CLEAR
+            )
+            one, other = (
+                scene.camera(i).unproject(keypoints[i].xy[row].double())
+                for i, row in ((a, rows[:, 0]), (b, rows[:, 1]))
+            )
+            kept = verified(one, other)
+            yield a, b, one[kept], other[kept]
+
+    return check_matches(place, scene.poses, seen())
 
 
 def match_known_poses(

@@ -1,7 +1,7 @@
 """Map points from matches and known poses, and whether the poses can be right."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from relocal.local_frame import LocalFrame
 from relocal.scene import Points, Scene, load_scene
 from relocal.scene.colmap import read_colmap, write_colmap
 from relocal.scene.files import save_points
+from relocal.sfm.consistency import Rays, check_matches
 from relocal.sfm.database import (
     Matches,
     Progress,
@@ -31,8 +32,8 @@ from relocal.sfm.database import (
 )
 from relocal.sfm.pairs import TriangulateConfig, pose_pairs
 
-# Right poses keep 60 to 70 % of the verified matches; inverted, shuffled or OpenGL ones 0 to 3 %.
-MIN_POINTS_SEEN, MIN_MATCHES_KEPT = 10, 0.05
+MIN_POINTS_SEEN = 10
+_CHECKED_PAIRS = 200
 
 
 def triangulate(
@@ -149,6 +150,7 @@ def _triangulate(
         own, made = Path(temporary) / "own.db", Path(temporary) / "made"
         made.mkdir()
         matches = copy_matches(scene, database, pairs, own)
+        fit = check_matches(place_of(scene), scene.poses, _rays(scene, own, matches))
         frame = LocalFrame.about(scene.poses.position)
         model = points_from_poses(scene, frame, own, made, config.error_px)
         if not model.num_points3D():
@@ -166,11 +168,29 @@ def _triangulate(
         "count": int(model.num_points3D()),
         "images": len(scene),
         "images_that_see_points": int((seen >= MIN_POINTS_SEEN).sum()),
+        "matches_that_fit": None if fit is None else round(fit, 4),
         "matches_kept": round(_share_kept(model, matches), 4),
         "mean_track_length": round(float(model.compute_mean_track_length()), 3),
         "mean_reprojection_error_px": round(float(model.compute_mean_reprojection_error()), 4),
     }
     return replace(points, xyz=xyz, image_index=index), about
+
+
+def _rays(scene: Scene, own: Path, matches: Matches) -> Iterator[tuple[int, int, Rays, Rays]]:
+    """What some verified pairs of images both see, as directions in their cameras' frames."""
+    import pycolmap
+
+    step = max(1, len(matches) // _CHECKED_PAIRS)
+    with pycolmap.Database.open(own) as content:
+        for a, b in list(matches)[::step]:
+            pixels = (
+                torch.from_numpy(content.read_keypoints(i + 1)[matches[a, b][:, end], :2])
+                for end, i in enumerate((a, b))
+            )
+            one, other = (
+                scene.camera(i).unproject(x.double()) for i, x in zip((a, b), pixels, strict=True)
+            )
+            yield a, b, one, other
 
 
 def points_from_poses(
@@ -218,16 +238,16 @@ def _share_kept(model: Any, matches: Matches) -> float:
 
 
 def _check_poses(place: Path | str, about: Mapping[str, Any]) -> None:
-    """Refuses points that few images see, or few matches agree with.
+    """Refuses points that few images see.
 
     Raises:
         InputError: If the poses can hardly be those of the photos.
     """
     seeing, images, kept = (about[k] for k in ("images_that_see_points", "images", "matches_kept"))
-    if 2 * seeing < images or kept < MIN_MATCHES_KEPT:
+    if 2 * seeing < images:
         raise InputError(
             f"{place}: only {seeing} of {images} training images see {MIN_POINTS_SEEN} map points "
-            f"or more, and {100 * kept:.1f} % of the verified matches fit the poses. The poses or "
+            f"or more, and {100 * kept:.1f} % of the verified matches see one. The poses or "
             "cameras are probably wrong (inverted, in other axes, of other photos, another focal "
             "length)."
         )

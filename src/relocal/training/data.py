@@ -16,6 +16,7 @@ from relocal.losses import build_loss, takes_points
 from relocal.models import PoseNet
 from relocal.pose import mean_quaternion
 from relocal.scene import Scene, block_split
+from relocal.sfm.consistency import check_points
 from relocal.training.config import TrainConfig
 from relocal.training.features import (
     build_feature_cache,
@@ -30,6 +31,7 @@ from relocal.training.views import augmented_view, expanded, input_camera, turne
 from relocal.types import Target
 
 VALIDATION_BLOCK, VALIDATION_EVERY, VALIDATION_GAP = 40, 7, 5
+_CHECKED_IMAGES = 100
 
 Report = Callable[[int, int, str], None]
 Origin = tuple[float, float, float]
@@ -67,6 +69,9 @@ class TrainingData:
         self.window = input_camera(self.camera, config.view, cell_px)
         self.train, self.validation = split_validation(scene, every, config.validate)
         self.depth = _depth(scene, config)
+        if scene.points is not None:
+            some = self.train[:: max(1, len(self.train) // _CHECKED_IMAGES)].tolist()
+            check_points(scene, scene.points, some, scene.name)
         self.poses = scene.poses.canonical().shifted(-self.origin)
         self.points: PointSampler | None = None
         self.point_generator = torch.Generator()

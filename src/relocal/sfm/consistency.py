@@ -1,0 +1,187 @@
+"""Whether photos and poses belong together: one check for maps, map points and training.
+
+Matches that two photos verify by themselves, without the poses, must lie where the poses put them.
+Poses of a mirrored world, in other axes, or with quaternions in another order put them elsewhere.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from relocal.errors import InputError
+from relocal.pose import Pose
+from relocal.scene import Points, Scene
+
+LEAST_SHARE = 0.5
+"""Least share of matches that fit, in the median of pairs. Measured on pairs as ``sample_pairs``
+draws them, with SIFT: right poses of a rendered room 1.00, a cube diorama 1.00, a phone's walk over
+a terrace 0.94, redkitchen 0.89 with the poses of its depth camera, which are inexact for its
+colours. Wrong ones of the same (nine mirrored worlds, OpenGL's and other camera axes, exchanged
+axes, quaternions with w elsewhere, inverted or transposed, rotations or positions alone): 0.36 at
+most, and mostly 0. Not told apart: one exchange of axes of which the terrace's walk has little."""
+LEAST_PAIRS = 5
+TOLERANCE_RAD = 0.012
+"""How far a match may be from what the poses allow: 6 pixels of 500 of focal length. Poses that are
+half a degree off have to pass."""
+_PARALLAX = 2.0  # in tolerances: matches that moved less fit any poses
+_LEAST_MATCHES = 10
+_STEPS = (1, 2, 4, 8)  # of images in the order of recording
+_VERIFY_RAD = 0.004
+
+Rays = Float[Tensor, "m 3"]
+PairRays = Iterable[tuple[int, int, Rays, Rays]]
+"""Two images, and where each sees the same things: directions in its camera's frame."""
+
+
+def sample_pairs(
+    pairs: Int[np.ndarray, "pairs 2"], images: int, count: int
+) -> list[tuple[int, int]]:
+    """Pairs to look at: some of those given, and as many of images recorded one after the other.
+
+    Wrong poses put images side by side that show different things; the order of recording does not.
+
+    Args:
+        pairs: Images that should see the same things, by their poses.
+        images: How many images there are.
+        count: Most pairs of each kind.
+    """
+    draw = np.random.default_rng(0)
+    recorded = np.array([(i, i + k) for k in _STEPS for i in range(images - k)]).reshape(-1, 2)
+    drawn = [
+        kind[draw.permutation(len(kind))[:count]].tolist() for kind in (np.asarray(pairs), recorded)
+    ]
+    return list(dict.fromkeys((a, b) for kind in drawn for a, b in kind))
+
+
+def verified(one: Rays, other: Rays) -> Int[np.ndarray, " k"]:
+    """Rows of matches that agree on how the two photos were taken, whatever the poses say.
+
+    Args:
+        one: Directions in the first camera's frame.
+        other: The same things from the second.
+
+    Returns:
+        Those within 0.004 rad of an essential matrix (RANSAC); none where few agree.
+    """
+    import cv2
+
+    front = ((one[:, 2] > 0) & (other[:, 2] > 0)).nonzero()[:, 0].numpy()
+    if len(front) < _LEAST_MATCHES:
+        return front[:0]
+    flat: Any = [np.ascontiguousarray((r[:, :2] / r[:, 2:])[front].numpy()) for r in (one, other)]
+    cv2.setRNGSeed(0)
+    mask: Any
+    _, mask = cv2.findEssentialMat(
+        *flat, np.eye(3), method=cv2.RANSAC, prob=0.999, threshold=_VERIFY_RAD
+    )
+    kept = front[:0] if mask is None else front[mask.ravel().astype(bool)]
+    return kept if len(kept) >= _LEAST_MATCHES else front[:0]
+
+
+def arc_angle(one: Rays, other: Rays, other_from_one: Pose) -> Float[Tensor, " m"]:
+    """How far matches are from what two poses allow, in radians.
+
+    From the second camera, what the first sees along a ray lies on an arc: from the ray's own
+    direction, where it is infinitely far, to that of the first camera, where it is next to it. This
+    is the angle to that arc. Unlike the distance to an epipolar line it holds for any lens, without
+    a step aside, and only where things are before both cameras.
+
+    Args:
+        one: Directions in the first camera's frame.
+        other: Directions in the second's.
+        other_from_one: The relative pose.
+    """
+    far = normalize(one.double(), dim=1) @ other_from_one.rotation.double().T
+    seen, shift = normalize(other.double(), dim=1), other_from_one.position.double()
+    if float(shift.norm()) < 1e-12:
+        return _angle(far, seen)
+    near = (shift / shift.norm()).expand_as(far)
+    normal = normalize(torch.linalg.cross(far, near), dim=1)
+    height = (seen * normal).sum(1)
+    foot = seen - height[:, None] * normal
+    inside = (torch.linalg.cross(far, foot) * normal).sum(1) >= 0
+    inside &= (torch.linalg.cross(foot, near) * normal).sum(1) >= 0
+    ends = torch.minimum(_angle(far, seen), _angle(near, seen))
+    return torch.where(inside, height.abs().clamp(max=1).asin(), ends)
+
+
+def _angle(one: Rays, other: Rays) -> Float[Tensor, " m"]:
+    cross = torch.linalg.cross(one, other).norm(dim=1)
+    return torch.atan2(cross, (one * other).sum(1))
+
+
+def share_that_fits(one: Rays, other: Rays, other_from_one: Pose) -> float | None:
+    """The share of a pair's matches that fit the poses; None where they cannot tell.
+
+    Matches that are where a mere turn puts them say nothing, as those of things that are far away,
+    or of photos from one place.
+    """
+    turned = Pose(torch.zeros_like(other_from_one.position), other_from_one.quaternion)
+    telling = arc_angle(one, other, turned) > _PARALLAX * TOLERANCE_RAD
+    if int(telling.sum()) < _LEAST_MATCHES:
+        return None
+    off = arc_angle(one[telling], other[telling], other_from_one)
+    return float((off < TOLERANCE_RAD).double().mean())
+
+
+def check_matches(place: Path | str, poses: Pose, pairs: PairRays) -> float | None:
+    """Refuses poses that matches of the photos contradict.
+
+    Args:
+        place: What the message calls the scene.
+        poses: Of the images, ``world_from_cam``.
+        pairs: Verified matches of pairs of images.
+
+    Returns:
+        The median share of matches that fit; None where too few pairs can tell.
+
+    Raises:
+        InputError: If it is below ``LEAST_SHARE``.
+    """
+    shares = [share_that_fits(r, s, poses[b].inverse() @ poses[a]) for a, b, r, s in pairs]
+    known = [share for share in shares if share is not None]
+    if len(known) < LEAST_PAIRS:
+        return None
+    what = f"{len(known)} pairs of images", "verified matches fit the poses"
+    return _checked(place, median(known), what)
+
+
+def check_points(
+    scene: Scene, points: Points, images: Sequence[int], place: Path | str
+) -> float | None:
+    """Refuses map points that are not where the poses and cameras of their images see them.
+
+    Arguments and errors as ``check_matches``, of the images that are given.
+    """
+    shares: list[float] = []
+    for i in images:
+        seen = np.flatnonzero(points.image_index == i)
+        if len(seen) < _LEAST_MATCHES:
+            continue
+        rays = scene.camera(i).unproject(torch.from_numpy(points.xy[seen]).double())
+        xyz = torch.from_numpy(points.xyz[points.point_index[seen]]).double()
+        off = _angle(rays, scene.poses[i].inverse().apply(xyz))
+        shares.append(float((off < TOLERANCE_RAD).double().mean()))
+    if len(shares) < LEAST_PAIRS:
+        return None
+    what = f"{len(shares)} images", "observations of map points fit the poses"
+    return _checked(place, median(shares), what)
+
+
+def _checked(place: Path | str, share: float, what: tuple[str, str]) -> float:
+    if share < LEAST_SHARE:
+        raise InputError(
+            f"{place}: only {100 * share:.0f} % of the {what[1]} (median of {what[0]}; right ones "
+            f"give 90 % or so, below {100 * LEAST_SHARE:.0f} % nothing can be made of them). The "
+            "poses or cameras are wrong: of a mirrored world, in other axes (y and z exchanged, "
+            "OpenGL's camera), with quaternions that have w at the other end, cam_from_world taken "
+            "for world_from_cam, of other photos, or with another focal length."
+        )
+    return share
