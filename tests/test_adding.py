@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pycolmap
 import numpy as np
+import pycolmap
 import pytest
 import torch
 from labelled_room import QUICK, ROOM, errors
