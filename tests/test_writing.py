@@ -134,7 +134,7 @@ def test_what_is_written_is_read_again_in_any_world(
         again = read_again(layout, tmp_path / "out")
     row = {scene.path(i).stat().st_ino: i for i in range(len(scene))}
     rows = torch.tensor([row[again.path(k).stat().st_ino] for k in range(len(again))])
-    last_digits = 4 * 2.0**-52 * float(position.abs().max())
+    last_digits = 16 * 2.0**-52 * float(position.abs().max())
     assert float((again.poses.position - position[rows]).norm(dim=1).max()) < last_digits
     assert float(rotation_error_deg(again.poses, there.poses[rows]).max()) < 1e-9
 
