@@ -106,6 +106,39 @@ def test_what_is_written_is_read_again(
         assert all(a.samefile(b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("layout", [*WRITERS, "scene"])
+@pytest.mark.parametrize(
+    ("scale", "shift"),
+    [
+        (1.0, (1e7, -1e7, 1e7)),
+        (1.0, (389212.4, 5819731.8, 54.1)),
+        (1e3, (0.0, 0.0, 0.0)),
+        (1e-3, (389.2124, 5819.7318, 0.0541)),
+    ],
+)
+def test_what_is_written_is_read_again_in_any_world(
+    make: Callable[..., Scene],
+    tmp_path: Path,
+    layout: str,
+    scale: float,
+    shift: tuple[float, ...],
+) -> None:
+    scene = make(PINHOLE)
+    position = scale * scene.poses.position + torch.tensor(shift, dtype=torch.float64)
+    there = replace(scene, poses=Pose(position, scene.poses.quaternion))
+    if layout == "scene":
+        save_scene(there, tmp_path / "out")
+        again = load_scene(tmp_path / "out")
+    else:
+        export_scene(there, tmp_path / "out", layout)
+        again = read_again(layout, tmp_path / "out")
+    row = {scene.path(i).stat().st_ino: i for i in range(len(scene))}
+    rows = torch.tensor([row[again.path(k).stat().st_ino] for k in range(len(again))])
+    last_digits = 16 * 2.0**-52 * float(position.abs().max())
+    assert float((again.poses.position - position[rows]).norm(dim=1).max()) < last_digits
+    assert float(rotation_error_deg(again.poses, there.poses[rows]).max()) < 1e-9
+
+
 @pytest.mark.parametrize("layout", ["7scenes", "cambridge"])
 def test_layouts_without_a_lens_get_photos_of_a_pinhole(
     make: Callable[..., Scene], tmp_path: Path, layout: str

@@ -43,7 +43,6 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
     """
     out = Path(out)
     poses = torch.cat([map.poses.position - map.origin, map.poses.quaternion], dim=1)
-    local: dict[str, Tensor] = {"xyz": map.xyz - map.origin}
     with new_folder(out) as folder:
         write_json(
             folder / JSON,
@@ -59,10 +58,8 @@ def save_map(map: FeatureMap, out: Path | str) -> Path:
                 "made_by": environment(),
             },
         )
-        arrays = {
-            name: (local[name] if name in local else getattr(map, name)).to(kind)
-            for name, (kind, _) in _ARRAYS.items()
-        }
+        local = replace(map, xyz=map.xyz - map.origin)
+        arrays = {name: getattr(local, name).to(kind) for name, (kind, _) in _ARRAYS.items()}
         write_tensors(folder / TENSORS, {**arrays, "poses": poses.to(torch.float32)})
     return out
 
