@@ -4,7 +4,6 @@ OpenGL cameras look along -z with y up; ours look along +z with y down. Turning 
 about its x axis by half a turn (columns 1 and 2 negated) goes from one to the other.
 """
 
-import math
 import os
 import re
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relocal.camera import Camera
+from relocal.camera import Camera, nerfstudio_camera
 from relocal.datasets.seven_scenes import checked_pose_matrix
 from relocal.errors import InputError, unknown
 from relocal.images import is_there
@@ -24,16 +23,14 @@ from relocal.scene.scene import UNITS, some
 from relocal.scene.upright import Exif, labelled_size
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", "")  # as listed last: it may be a folder's name
-_UNSUPPORTED = ("k3", "k4", "k5", "k6")
-_CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
 
 def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) -> Scene:
     """Reads a folder with ``transforms.json``, or that file.
 
     Intrinsics are shared or given by frame, as ``fl_x, fl_y, cx, cy, w, h`` and ``k1, k2, p1,
-    p2``, or as ``camera_angle_x``. Frames are put in the order of their file names. Images that
-    are listed but missing are counted and named in the provenance.
+    p2, k3`` (k1 to k4 of OPENCV_FISHEYE), or as ``camera_angle_x``. Frames are put in the order of
+    their file names. Images that are listed but missing are counted and named in the provenance.
 
     Args:
         path: The folder or its ``transforms.json``.
@@ -54,18 +51,17 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
     missing = [str(f["file_path"]) for name, f in zip(names, frames, strict=True) if not name]
     if not present:
         raise InputError(f"{file}: none of its {len(frames)} images exists: {some(missing)}.")
-    rows = [_camera_row(file, {**content, **frame}, name, exif) for name, frame in present]
-    index = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+    own = [_camera(file, {**content, **frame}, name, exif) for name, frame in present]
+    rows = [(c.model, c.width, c.height, *c.params.tolist()) for c in own]
+    cameras = dict(zip(rows, own, strict=True))
+    index = {row: i for i, row in enumerate(cameras)}
     poses = np.stack([_world_from_cam(file, frame) for _, frame in present])
     return Scene(
         name=file.resolve().parent.name,
         unit=unit,
         image_root=file.parent,
         images=tuple(name for name, _ in present),
-        cameras=tuple(
-            Camera("OPENCV", w, h, torch.tensor(p, dtype=torch.float64)).checked(str(file))
-            for w, h, p in index
-        ),
+        cameras=tuple(cameras.values()),
         camera_index=torch.tensor([index[row] for row in rows]),
         poses=Pose.from_matrix(torch.from_numpy(poses)),
         splits=_splits(file, content, {name for name, _ in present}),
@@ -119,47 +115,12 @@ def _image_name(file: Path, listed: str) -> str | None:
     return next((Path(n).as_posix() for n in names if is_there(file.parent / n)), None)
 
 
-def _camera_row(
-    file: Path, frame: dict[str, Any], name: str, exif: Exif | None
-) -> tuple[int, int, tuple[float, ...]]:
-    """Width, height and OPENCV parameters of a frame."""
-
-    def number(key: str, default: float = 0.0) -> float:
-        value = frame.get(key, default)
-        try:
-            finite = isinstance(value, int | float) and math.isfinite(value)
-        except OverflowError:  # a whole number beyond floats
-            finite = False
-        if not finite:
-            shown = repr(value)[:40]
-            raise InputError(f"{file}: {name} has {key} = {shown}, which is not a finite number.")
-        return float(value)
-
-    model = frame.get("camera_model", "OPENCV")
-    strange = [key for key in _UNSUPPORTED if number(key) != 0]
-    strange += ["is_fisheye"] if frame.get("is_fisheye") else []
-    if model not in _CAMERA_MODELS or strange:
-        raise InputError(
-            f"{file}: {name} has camera model {' '.join([str(model), *strange])}, which is not "
-            f"supported; use one of {', '.join(_CAMERA_MODELS)} with k1, k2, p1, p2."
-        )
-    if {"w", "h"} <= frame.keys():
-        width, height = int(number("w")), int(number("h"))
-        if min(width, height) < 1:
-            raise InputError(f"{file}: {name} has {width} x {height} pixels (w, h).")
-    else:
+def _camera(file: Path, frame: dict[str, Any], name: str, exif: Exif | None) -> Camera:
+    """The camera of a frame; where the file does not say the size of its photo, that tells it."""
+    if not {"w", "h"} <= frame.keys():
         width, height = labelled_size(file.parent / name, exif)
-    fx = number("fl_x") or _focal_of_angle(width, number("camera_angle_x"))
-    fy = number("fl_y") or _focal_of_angle(height, number("camera_angle_y")) or fx
-    if not fx:
-        raise InputError(f"{file}: {name} has neither fl_x nor camera_angle_x.")
-    centre = number("cx", width / 2), number("cy", height / 2)
-    distortion = (number(key) for key in ("k1", "k2", "p1", "p2"))
-    return width, height, (fx, fy, *centre, *distortion)
-
-
-def _focal_of_angle(side_px: int, angle_rad: float) -> float:
-    return side_px / 2 / math.tan(angle_rad / 2) if angle_rad else 0.0
+        frame = {**frame, "w": width, "h": height}
+    return nerfstudio_camera(frame, f"{file}: {name}")
 
 
 def _world_from_cam(file: Path, frame: dict[str, Any]) -> np.ndarray:
