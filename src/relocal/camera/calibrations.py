@@ -44,7 +44,9 @@ def camera_of_content(content: Any, where: str, which: str | None = None) -> Cam
             try:
                 return read(content, where).checked(where)
             except InputError as error:
-                raise InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
+                raise InputError(
+                    f"{where}: {str(error).removeprefix(where).lstrip(': ')}"
+                ) from error
     raise InputError(
         f"{where}: is no camera that is known: neither ROS's or OpenCV's (image_width, "
         "camera_matrix), nor Kalibr's (resolution, intrinsics), nor nerfstudio's (w, h, fl_x), nor "

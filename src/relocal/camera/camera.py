@@ -7,7 +7,7 @@ centre as (0, 0), so its keypoints are shifted by half a pixel.)
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Camera:
     """Parameters in COLMAP's order, in pixels."""
 
     def __init__(
-        self, model: str, width: int | float, height: int | float, params: Numbers
+        self, model: str, width: SupportsFloat, height: SupportsFloat, params: Numbers
     ) -> None:
         for name, value in (
             ("model", str(model).upper()),
@@ -98,7 +98,7 @@ class Camera:
 
     @staticmethod
     def read(
-        where: str, model: str, width: int | float, height: int | float, params: Numbers
+        where: str, model: str, width: SupportsFloat, height: SupportsFloat, params: Numbers
     ) -> "Camera":
         """A camera that was read from a file.
 
@@ -131,8 +131,8 @@ class Camera:
         matrix: Numbers,
         dist: Numbers | None = None,
         *,
-        width: int | float,
-        height: int | float,
+        width: SupportsFloat,
+        height: SupportsFloat,
         fisheye: bool = False,
         pixels: Pixels = "opencv",
     ) -> "Camera":
@@ -334,7 +334,7 @@ class Camera:
         return Camera.read(where, *(value[name] for name in names))
 
 
-def _whole(name: str, value: int | float) -> int:
+def _whole(name: str, value: SupportsFloat) -> int:
     """A number of pixels; 640.0 is one, 640.5 is none."""
     if isinstance(value, Real) and float(value).is_integer():
         return int(value)

@@ -56,4 +56,5 @@ def numbers(
     if not isinstance(value, list):
         raise InputError(f"{where}: {names.split('|')[0]} must be a list of numbers.")
     flat = [v for row in value for v in (row if isinstance(row, list) else [row])]
-    return [number({names: v}, names, where) for v in flat]
+    name = names.split("|")[0]
+    return [number({name: v}, name, where) for v in flat]

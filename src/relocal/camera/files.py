@@ -1,6 +1,7 @@
 """``--camera FILE``: calibrations in YAML or JSON."""
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from relocal.errors import InputError
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_BYTES = 4_000_000
+_POWER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")  # 1e-5, a text in YAML 1.1
 _OPENCV = "%YAML:1.0"  # how OpenCV begins its files, which no YAML reader takes
 
 
@@ -80,6 +82,7 @@ def _yaml(text: str) -> Any:
         return loader.construct_mapping(node, deep=True)
 
     Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", matrix)
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER, list("-+.0123456789"))
     loader = Loader(text.removeprefix(_OPENCV))
     try:
         return loader.get_data()

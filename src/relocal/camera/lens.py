@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 _STEPS = 60  # of a bracketed root: halving alone needs that many
+_NEAR = 1e-9  # where a bracketed root is near enough for Newton's method to double its digits
 _SOLVED = 1e-12  # of what a pixel is off after Newton's method, in focal lengths
 
 Values = Mapping[str, Tensor]
@@ -198,17 +199,28 @@ class Lens:
             return bent
         with torch.no_grad():
             size = _length(bent)
-            points = bent * (self._straight_radius(size) / size)[..., None]
+            far = size > 1.1 * self._bent_limit()  # beyond all that tangential terms could add
+            wanted, size = torch.where(far[..., None], 0.0, bent), torch.where(far, 1.0, size)
+            points = wanted * (self._straight_radius(size) / size)[..., None]
             tolerance = _SOLVED * (1 + size)
             for _ in range(20):
-                if bool((self._off(points, bent) <= 1e-3 * tolerance).all()):
+                if bool((self._off(points, wanted) <= 1e-3 * tolerance).all()):
                     break
-                points = self._newton(points, bent)
-            solved = self._off(points, bent) <= tolerance
+                points = self._newton(points, wanted)
+            solved = (self._off(points, wanted) <= tolerance) & ~far
             solved = solved & (_length(points) < self._bend_limit())
         # One step more, which carries the gradients.
         points = self._newton(torch.where(solved[..., None], points, 0.0), bent)
         return torch.where(solved[..., None], points, torch.nan)
+
+    def _bent_limit(self) -> Tensor:
+        """The largest distance from the axis that the radial part bends to; may be inf."""
+        limit = self._bend_limit()
+        r2 = torch.where(limit.isfinite(), limit, 1.0).square()
+        above, below = self._polynomials()
+        return torch.where(
+            limit.isfinite(), r2.sqrt() * _value(above, r2) / _value(below, r2), torch.inf
+        )
 
     def _off(self, points: Tensor, bent: Tensor) -> Tensor:
         return (self._bend(points) - bent).abs().amax(-1)
@@ -228,7 +240,7 @@ class Lens:
             r2 = radius * radius
             n, d = _value(above, r2), _value(below, r2)
             off = radius * n / d - bent
-            if bool((off.abs() <= 1e-15 * (1 + bent)).all()):
+            if bool((off.abs() <= _NEAR * (1 + bent)).all()):
                 break
             low, high = torch.where(off < 0, radius, low), torch.where(off > 0, radius, high)
             slope = (n + 2 * r2 * (_slope(above, r2) - n / d * _slope(below, r2))) / d

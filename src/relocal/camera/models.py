@@ -70,5 +70,6 @@ def no_model(what: str, name: str, count: int | None = None) -> InputError:
         return InputError(f"{what}: the camera model {name} is not supported; {advice}.")
     near = difflib.get_close_matches(name, CAMERA_MODELS, n=3, cutoff=0.6)
     near = [model for model in near if count is None or len(CAMERA_MODELS[model]) == count]
+    near = [model for model in near if "FISH" not in name or "FISH" in model]
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return InputError(f"{what}: there is no {name!r}. {hint}Known: {', '.join(CAMERA_MODELS)}.")

@@ -46,8 +46,13 @@ def solve_pose(
     """
     import pycolmap
 
-    if len(points) < LEAST_POINTS:
+    # COLMAP folds the rays of a fisheye lens beyond 90° to the front, so that they mislead it.
+    reached = camera.unproject(torch.from_numpy(pixels)).isfinite().all(-1).numpy()
+    if reached.sum() < LEAST_POINTS:
         return None
+    if not reached.all():
+        found = solve_pose(points[reached], pixels[reached], camera, error_px)
+        return None if found is None else PnP(found.pose, _scattered(found.inliers, reached))
     options = pycolmap.AbsolutePoseEstimationOptions()
     options.ransac.max_error = error_px
     options.ransac.min_num_trials, options.ransac.max_num_trials = _ITERATIONS
@@ -56,6 +61,13 @@ def solve_pose(
     if found is None or found["num_inliers"] < LEAST_POINTS:
         return None
     return PnP(_pose(found["cam_from_world"]), np.asarray(found["inlier_mask"], bool))
+
+
+def _scattered(kept: Bool[np.ndarray, " m"], among: Bool[np.ndarray, " n"]) -> np.ndarray:
+    """Answers about the rows of a selection, as answers about all rows."""
+    every = np.zeros(len(among), bool)
+    every[among] = kept
+    return every
 
 
 def refine_pose(
