@@ -52,11 +52,11 @@ def test_exact_points_give_the_pose(model: str, seed: int) -> None:
 
 
 def test_pixels_that_a_fisheye_sees_beyond_its_side_mislead_nothing() -> None:
-    camera = Camera("FISHEYE", 800, 800, (200, 200, 400, 400))  # half of the picture is beyond 90°
-    pose, points, pixels = seen(camera.cropped(300, 300, 200, 200), 5, 40)
-    pixels += 300
+    camera = Camera("FISHEYE", 1300, 1300, (260, 260, 650, 650))  # 90° is 408 px from the middle
+    pose, points, pixels = seen(camera.cropped(330, 410, 640, 480), 5, 40)
+    pixels += [330, 410]
     # Pixels beyond 90°, each with the point that COLMAP's folded ray would pass through.
-    beyond = np.stack([np.linspace(720, 795, 60), np.full(60, 400.0)], axis=1)
+    beyond = np.stack([np.linspace(1075, 1290, 60), np.full(60, 650.0)], axis=1)
     folded = pose.apply(torch.tensor([[-2.0, 0.0, 1.0]]).double().expand(60, -1)).numpy()
     rows = np.r_[points, folded + np.linspace(0, 1, 60)[:, None]], np.r_[pixels, beyond]
     found = solve_pose(*rows, camera, 2.0)

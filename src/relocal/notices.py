@@ -8,7 +8,9 @@ from typing import Any
 
 from relocal.errors import InputError
 
-NOTICES: dict[str, str] = {}
+NOTICES: dict[str, str] = {
+    "distortion-doubtful": "A distortion that the camera does not have fits what the photo shows.",
+}
 """Every code, with what it means in a line."""
 
 

@@ -273,7 +273,8 @@ def camera_of_photo(source: Source, scene_camera: Camera) -> tuple[Camera, str |
     Returns:
         The camera, and a warning when the focal length had to be assumed.
     """
-    if (known := exif_camera(source)) is not None:
+    # A focal length says how a pinhole sees, and nothing of a fisheye.
+    if scene_camera.is_perspective and (known := exif_camera(source)) is not None:
         return known, None
     width, height = upright_size(source)
     if (width, height) == (scene_camera.width, scene_camera.height):
