@@ -11,7 +11,16 @@ from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
 
 VALUES = {"f": 520.0, "fx": 520.0, "fy": 530.0, "cx": 322.0, "cy": 238.0}
-LENS = {"k1": -0.1, "k2": 0.03, "p1": 0.001, "p2": -0.002}
+BENDS = (-0.1, 0.03, 0.01, 0.002, 0.001, 0.001)
+LENS = {
+    **{f"k{i}": value for i, value in enumerate(BENDS, start=1)},
+    **dict.fromkeys(("p1", "sx1"), 0.001),
+    **dict.fromkeys(("p2", "sy1"), -0.002),
+    "omega": 0.8,
+    "k": -0.1,
+    "alpha": 0.5,
+    "beta": 1.1,
+}
 
 
 def camera_of(model: str) -> Camera:
@@ -40,6 +49,21 @@ def test_exact_points_give_the_pose(model: str, seed: int) -> None:
     assert found.inliers.all()
     assert position_error(found.pose, pose) < 1e-5
     assert rotation_error_deg(found.pose, pose) < 1e-3
+
+
+def test_pixels_that_a_fisheye_sees_beyond_its_side_mislead_nothing() -> None:
+    camera = Camera("FISHEYE", 1300, 1300, (260, 260, 650, 650))  # 90° is 408 px from the middle
+    pose, points, pixels = seen(camera.cropped(330, 410, 640, 480), 5, 40)
+    pixels += [330, 410]
+    # Pixels beyond 90°, each with the point that COLMAP's folded ray would pass through.
+    beyond = np.stack([np.linspace(1075, 1290, 60), np.full(60, 650.0)], axis=1)
+    folded = pose.apply(torch.tensor([[-2.0, 0.0, 1.0]]).double().expand(60, -1)).numpy()
+    rows = np.r_[points, folded + np.linspace(0, 1, 60)[:, None]], np.r_[pixels, beyond]
+    found = solve_pose(*rows, camera, 2.0)
+    assert found is not None
+    assert found.inliers.tolist() == [True] * 40 + [False] * 60
+    assert position_error(found.pose, pose) < 1e-5
+    assert solve_pose(rows[0][40:], rows[1][40:], camera, 2.0) is None
 
 
 def test_half_of_the_points_may_be_wrong() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from relocal.camera import CAMERA_MODELS, Camera
+from relocal.camera import CAMERA_MODELS, COLMAP_NUMBERS, Camera
 from relocal.errors import InputError
 from relocal.images import resample, sampling_grid
 
@@ -46,7 +46,12 @@ def cameras(draw: st.DrawFn, model: str | None = None) -> Camera:
         **dict.fromkeys(("f", "fx", "fy"), focal),
         **dict.fromkeys(("p1", "p2"), bend),
         "k1": (-0.12, 0.12),
-        "k2": (-0.02, 0.02),
+        **dict.fromkeys(("k2", "k3", "k4", "k5", "k6"), (-0.02, 0.02)),
+        **dict.fromkeys(("sx1", "sy1"), bend),
+        "omega": (0.1, 1.2),
+        "k": (-0.2, 0.1),
+        "alpha": (0.0, 0.8),
+        "beta": (0.5, 1.5),
         "cx": (0.45 * width, 0.55 * width),
         "cy": (0.45 * height, 0.55 * height),
     }
@@ -289,17 +294,44 @@ def test_json_round_trip(camera: Camera) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"),
+    ("name", "count", "near"),
     [
-        ("PINHOL", "PINHOLE"),
-        ("SIMPLE_RADIAL_FISHEYE", "SIMPLE_RADIAL"),
-        ("OPENCV_FISHEYE", "OPENCV"),
+        ("PINHOL", 4, "PINHOLE"),
+        ("PINHOL", 3, "SIMPLE_PINHOLE"),
+        ("OPENCV_FISHEY", 8, "OPENCV_FISHEYE"),
+        ("OPEN_CV", 8, "OPENCV"),
     ],
 )
-def test_other_models_are_refused_by_name(name: str, near: str) -> None:
-    with pytest.raises(InputError, match=rf"no '{name}'. Did you mean .*\b{near}\b") as refusal:
-        camera_of(name, 640, 480, [500.0, 320.0, 240.0])
+def test_a_hint_names_models_of_as_many_parameters(name: str, count: int, near: str) -> None:
+    with pytest.raises(InputError, match=rf"no '{name}'. Did you mean (.*)\? Known") as refusal:
+        camera_of(name, 640, 480, [500.0] * count)
+    hint = str(refusal.value).split("mean ")[1].split("?")[0]
+    assert near in hint.split(" or ")
+    assert {len(CAMERA_MODELS[model]) for model in hint.split(" or ")} == {count}
     assert all(model in str(refusal.value) for model in CAMERA_MODELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("RAD_TAN_THIN_PRISM_FISHEYE", 16), ("EQUIRECTANGULAR", 2), ("OPENCV_FISHEYES", 5)],
+)
+def test_what_is_not_supported_is_refused_without_a_wrong_hint(name: str, count: int) -> None:
+    with pytest.raises(InputError, match=name) as refusal:
+        camera_of(name, 640, 480, [500.0] * count)
+    assert "Did you mean" not in str(refusal.value)
+
+
+def test_models_are_numbered_as_in_colmap() -> None:
+    for number, name in enumerate(COLMAP_NUMBERS):
+        assert pycolmap.CameraModelId(number).name == name
+        if name in CAMERA_MODELS:
+            theirs = pycolmap.Camera.create_from_model_name(1, name, 500.0, 640, 480)
+            assert len(theirs.params) == len(CAMERA_MODELS[name])
+    with pytest.raises(ValueError, match="Check failed"):
+        pycolmap.Camera.create_from_model_id(
+            1, pycolmap.CameraModelId(len(COLMAP_NUMBERS)), 1.0, 1, 1
+        )
+    assert set(CAMERA_MODELS) <= set(COLMAP_NUMBERS)
 
 
 @every_model
@@ -320,15 +352,15 @@ def test_empty_image_is_refused(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
-def test_impossible_parameters_are_refused_with_their_file(index: int, value: float) -> None:
+def test_impossible_parameters_are_refused(index: int, value: float) -> None:
     params = [500.0, 500.0, 320.0, 240.0]
     params[index] = value
-    camera = Camera.pinhole(640, 480, *params)
     if index >= 2 and value <= 0:
-        assert camera.checked("cameras.txt") is camera  # an axis beside the image is fine
+        assert Camera.pinhole(640, 480, *params)  # an axis beside the image is fine
         return
-    with pytest.raises(InputError, match=rf"^cameras\.txt: .*PINHOLE .*{value:g}"):
-        camera.checked("cameras.txt")
+    for batch in (params, [[500.0, 500.0, 320.0, 240.0], params]):
+        with pytest.raises(InputError, match=rf"PINHOLE .*{value:g}"):
+            Camera("PINHOLE", 640, 480, batch)
 
 
 def test_what_the_lens_does_not_show_repeats_its_border() -> None:

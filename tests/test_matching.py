@@ -64,6 +64,33 @@ def test_epipolar_error_is_the_distance_from_the_line() -> None:
     assert epipolar_error_px((one, along), cameras, poses).max() < 1e-9
 
 
+def test_epipolar_error_of_wide_lenses_is_in_their_pixels() -> None:
+    wide = Camera("OPENCV_FISHEYE", 900, 700, (310, 320, 440, 360, 0.03, -0.01, 0.002, 0))
+    bent = Camera("FULL_OPENCV", 900, 700, (500, 500, 450, 350, -0.2, 0.05, 0, 0, -0.003, 0, 0, 0))
+    cameras = (wide, bent)
+    turned = Pose.from_quaternion(
+        torch.tensor([0.6, 0.1, -0.2]).double(), torch.tensor([1.0, 0.05, -0.1, 0.02]).double()
+    )
+    poses = (Pose.identity(), turned)
+    pixels = torch.rand(2, 50, 2, generator=torch.Generator().manual_seed(0)).double() * 690
+
+    def equation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        rays = [camera.unproject(x) for camera, x in zip(cameras, (one, other), strict=True)]
+        at = [pose.rotation @ ray[:, :, None] for pose, ray in zip(poses, rays, strict=True)]
+        base = turned.position.expand(50, 3)
+        return torch.linalg.cross(at[0][..., 0], at[1][..., 0]).mul(base).sum(1)
+
+    one, other = (x.clone().requires_grad_() for x in pixels)
+    value = equation(one, other)
+    value.sum().backward()
+    assert one.grad is not None
+    assert other.grad is not None
+    slope = (one.grad.square().sum(1) + other.grad.square().sum(1)).sqrt()
+    expected = value.detach().abs() / slope
+    found = epipolar_error_px((pixels[0], pixels[1]), cameras, poses)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-9)
+
+
 def test_a_planted_feature_is_found(map_: FeatureMap) -> None:
     rows = torch.arange(0, len(map_), 7)
     # The point's own descriptor, as the photo's features would have it.

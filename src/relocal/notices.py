@@ -18,6 +18,7 @@ NOTICES: dict[str, str] = {
     "camera-scaled": "the camera that was given is of another size than the photo",
     "other-lens": "its focal length is far from that of the photos the map was made of",
     "focal-doubtful": "what the photo shows fits another focal length better",
+    "distortion-doubtful": "a distortion that the camera does not have fits what the photo shows",
     "focal-not-written": "a format needs a focal length, and none is known",
     # of a scene
     "centre-exchanged": "cx and cy of a camera fit when they are exchanged",

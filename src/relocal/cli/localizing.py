@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from relocal.camera import parse_camera
+from relocal.camera import read_camera
 from relocal.cli.asking import Warnings, asking, photos_in, photos_of
 from relocal.cli.cameras import known_camera
 from relocal.cli.console import NOTHING_DONE, SOME_FAILED, counted, progress_bar, warn
@@ -215,7 +215,8 @@ class Localize:
     transforms.json; colmap and images.txt give cam_from_world; json gives both."""
     camera: str | None = None
     """The photos' camera: SIMPLE_PINHOLE,640,480,525,320,240 (MODEL, size, parameters as COLMAP has
-    them), scaled where a photo has another size; without it that of EXIF or the scene."""
+    them), or a calibration in .yaml or .json (ROS camera_info, OpenCV, Kalibr, nerfstudio), scaled
+    where a photo has another size; without it that of EXIF or the scene."""
     modules: Modules = ()
     """A Python file or module to import first, with a backbone that the run needs; may be given
     again."""
@@ -224,7 +225,7 @@ class Localize:
         """Localizes photo by photo; what cannot be read is reported and skipped."""
         if not self.photos:
             raise InputError("PHOTO: give at least one photo.")
-        camera = None if self.camera is None else parse_camera(self.camera)
+        camera = None if self.camera is None else read_camera(self.camera)
         localizer, called = self._localizer(), self.localizer or str(self.run_folder)
         step = self.step if self.sequence else None
         ask = asking(called, localizer, camera, reject=self.reject, step=step)

@@ -209,7 +209,7 @@ def _camera(file: Path, focal_px: float | None, exif: Exif | None) -> tuple[int,
 
 def _pinhole(width: int, height: int, focal_px: float) -> Camera:
     params = torch.tensor([focal_px, width / 2, height / 2], dtype=torch.float64)
-    return Camera("SIMPLE_PINHOLE", width, height, params).checked("reconstruction.nvm")
+    return Camera.read("reconstruction.nvm", "SIMPLE_PINHOLE", width, height, params)
 
 
 def _stem(name: str) -> str:

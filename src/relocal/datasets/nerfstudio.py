@@ -6,7 +6,6 @@ about its x axis by half a turn (columns 1 and 2 negated) goes from one to the o
 Blender's scenes (NeRF) are three such files: ``transforms_train.json``, ``_val`` and ``_test``.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from relocal.camera import Camera
+from relocal.camera import Camera, nerfstudio_camera
 from relocal.datasets.nerfstudio_lists import PARTS, Lists, lists_of, split_of
 from relocal.datasets.photos import find_photos, none_left
 from relocal.datasets.seven_scenes import pose_matrix
@@ -28,8 +27,6 @@ from relocal.scene.scene import UNITS
 from relocal.scene.upright import Exif, labelled_size
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", "")  # as listed last: it may be a folder's name
-_UNSUPPORTED = ("k3", "k4", "k5", "k6")
-_CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,9 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
     """Reads a folder with ``transforms.json``, that file, or the three files of Blender's scenes.
 
     Intrinsics are shared or given by frame, as ``fl_x, fl_y, cx, cy, w, h`` and ``k1, k2, p1,
-    p2``, or as ``camera_angle_x``. Frames are put in the natural order of their file names. Images
-    that are missing or whose pose is none are left out; the account counts them.
+    p2, k3`` (k1 to k4 of OPENCV_FISHEYE), or as ``camera_angle_x``. Frames are put in the natural
+    order of their file names. Images that are missing or whose pose is none are left out; the
+    account counts them.
 
     The file's own lists split the scene. Validation images are the test split where there is no
     list of test images, and in neither split where there is one. Images of no list train where the
@@ -79,9 +77,8 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
     if not matrices:
         raise none_left(place, len(frames), left)
     names = [own[i] or "" for i in matrices]
-    rows = [
-        _camera_row(frames[i], root / name, exif) for i, name in zip(matrices, names, strict=True)
-    ]
+    cameras = [_camera(frames[i], root / n, exif) for i, n in zip(matrices, names, strict=True)]
+    rows = [(c.model, c.width, c.height, *c.params.tolist()) for c in cameras]
     index = {row: i for i, row in enumerate(dict.fromkeys(rows))}
     named = list(dict.fromkeys(name for part in lists.values() for name in part))
     photos = dict(zip(named, find_photos(root, named, str(place), _SUFFIXES).names, strict=True))
@@ -92,10 +89,7 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
         unit=unit,
         image_root=root,
         images=tuple(names),
-        cameras=tuple(
-            Camera("OPENCV", w, h, torch.tensor(p, dtype=torch.float64)).checked(str(place))
-            for w, h, p in index
-        ),
+        cameras=tuple(dict(zip(rows, cameras, strict=True)).values()),
         camera_index=torch.tensor([index[row] for row in rows]),
         poses=Pose.from_matrix(torch.from_numpy(np.stack(list(matrices.values())))),
         splits={
@@ -147,48 +141,13 @@ def _read_file(file: Path) -> tuple[list[_Frame], dict[str, Any]]:
     return [_Frame(file, str(f["file_path"]), {**content, **f}) for f in frames], content
 
 
-def _camera_row(
-    frame: _Frame, photo: Path, exif: Exif | None
-) -> tuple[int, int, tuple[float, ...]]:
-    """Width, height and OPENCV parameters of a frame."""
-    file, name, fields = frame.file, frame.listed, frame.fields
-
-    def number(key: str, default: float = 0.0) -> float:
-        value = fields.get(key, default)
-        try:
-            finite = isinstance(value, int | float) and math.isfinite(value)
-        except OverflowError:  # a whole number beyond floats
-            finite = False
-        if not finite:
-            shown = repr(value)[:40]
-            raise InputError(f"{file}: {name} has {key} = {shown}, which is not a finite number.")
-        return float(value)
-
-    model = fields.get("camera_model", "OPENCV")
-    strange = [key for key in _UNSUPPORTED if number(key) != 0]
-    strange += ["is_fisheye"] if fields.get("is_fisheye") else []
-    if model not in _CAMERA_MODELS or strange:
-        raise InputError(
-            f"{file}: {name} has camera model {' '.join([str(model), *strange])}, which is not "
-            f"supported; use one of {', '.join(_CAMERA_MODELS)} with k1, k2, p1, p2."
-        )
-    if {"w", "h"} <= fields.keys():
-        width, height = int(number("w")), int(number("h"))
-        if min(width, height) < 1:
-            raise InputError(f"{file}: {name} has {width} x {height} pixels (w, h).")
-    else:
+def _camera(frame: _Frame, photo: Path, exif: Exif | None) -> Camera:
+    """The camera of a frame; where the file does not say the size of its photo, that tells it."""
+    fields = frame.fields
+    if not {"w", "h"} <= fields.keys():
         width, height = labelled_size(photo, exif)
-    fx = number("fl_x") or _focal_of_angle(width, number("camera_angle_x"))
-    fy = number("fl_y") or _focal_of_angle(height, number("camera_angle_y")) or fx
-    if not fx:
-        raise InputError(f"{file}: {name} has neither fl_x nor camera_angle_x.")
-    centre = number("cx", width / 2), number("cy", height / 2)
-    distortion = (number(key) for key in ("k1", "k2", "p1", "p2"))
-    return width, height, (fx, fy, *centre, *distortion)
-
-
-def _focal_of_angle(side_px: int, angle_rad: float) -> float:
-    return side_px / 2 / math.tan(angle_rad / 2) if angle_rad else 0.0
+        fields = {**fields, "w": width, "h": height}
+    return nerfstudio_camera(fields, f"{frame.file}: {frame.listed}")
 
 
 def _world_from_cam(frame: _Frame) -> np.ndarray | None:

@@ -108,13 +108,13 @@ def _scene(path: Path, about: Mapping[str, Any]) -> Scene:
     points = _read_points(path / _POINTS, len(images))
     count = len(points.xyz)
     size = camera["width_px"], camera["height_px"]
-    intrinsics = (camera[key] for key in ("fx_px", "fy_px", "cx_px", "cy_px"))
+    intrinsics = [camera[key] for key in ("fx_px", "fy_px", "cx_px", "cy_px")]
     return Scene(
         name=path.resolve().name,
         unit="m",
         image_root=path,
         images=images,
-        cameras=(Camera.pinhole(*size, *intrinsics).checked(str(file)),),
+        cameras=(Camera.read(str(file), "PINHOLE", *size, intrinsics),),
         camera_index=torch.zeros(len(images), dtype=torch.int64),
         poses=Pose.from_matrix(torch.from_numpy(np.stack(matrices))),
         splits={

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from relocal.camera import Camera
+from relocal.camera import Camera, nerfstudio_intrinsics
 from relocal.datasets.seven_scenes import SIZE_PX
 from relocal.datasets.tum import NO_SCALE
 from relocal.errors import InputError, unknown
@@ -68,6 +68,10 @@ def export_scene(
 
 def write_nerfstudio(scene: Scene, folder: Path, progress: Progress) -> None:
     """``transforms.json`` with OpenGL poses, and ``images/``."""
+    paths = [f"images/{name}" for name in scene.images]
+    content = nerfstudio_transforms(
+        paths, scene.poses, [scene.camera(i) for i in range(len(paths))]
+    )
     for i, name in enumerate(scene.images):
         _link(scene.path(i), folder / "images" / name)
         progress(i + 1, len(scene), _WRITING)
@@ -75,10 +79,6 @@ def write_nerfstudio(scene: Scene, folder: Path, progress: Progress) -> None:
         f"{part}_filenames": [f"images/{name}" for name in scene.splits.get(part, ())]
         for part in ("train", "test")
     }
-    paths = [f"images/{name}" for name in scene.images]
-    content = nerfstudio_transforms(
-        paths, scene.poses, [scene.camera(i) for i in range(len(paths))]
-    )
     write_json(folder / "transforms.json", {**(lists if all(lists.values()) else {}), **content})
 
 
@@ -92,23 +92,24 @@ def nerfstudio_transforms(
         poses: ``world_from_cam``, (n,); written with OpenGL's axes.
         cameras: An image's camera, or None where it is not known, which leaves its intrinsics out.
             They stand at the top where all images have the same.
+
+    Raises:
+        InputError: If a camera has no place in such a file, or fisheye cameras stand beside others.
     """
     matrices = poses.matrix()
     matrices[..., 1:3] *= -1  # x right, y up, looking along -z
-    intrinsics = [{} if camera is None else _opencv(camera) for camera in cameras]
+    intrinsics = [{} if camera is None else nerfstudio_intrinsics(camera) for camera in cameras]
+    models = {str(one.pop("camera_model")) for one in intrinsics if one} or {"OPENCV"}
+    if len(models) > 1:
+        raise InputError(
+            "--format nerfstudio: a file has one camera model, not fisheye and others."
+        )
     shared = intrinsics[0] if all(one == intrinsics[0] for one in intrinsics) else {}
     frames = [
         {"file_path": path, "transform_matrix": matrix, **({} if shared else own)}
         for path, matrix, own in zip(paths, matrices.tolist(), intrinsics, strict=True)
     ]
-    return {"camera_model": "OPENCV", **shared, "frames": frames}
-
-
-def _opencv(camera: Camera) -> dict[str, Any]:
-    values = camera.opencv_params().tolist()
-    names = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2")
-    size = {"w": camera.width, "h": camera.height}
-    return {**size, **dict(zip(names, values, strict=True))}
+    return {"camera_model": models.pop(), **shared, "frames": frames}
 
 
 def write_tum(scene: Scene, folder: Path, progress: Progress) -> None:

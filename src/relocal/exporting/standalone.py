@@ -15,6 +15,9 @@ CONFIG = json.loads((HERE / "config.json").read_text("utf-8"))
 KNOWN, SEEN, OUT = CONFIG["photo_camera"], CONFIG["camera"], ["position", "quaternion"]
 
 
+WIDE = any(word in KNOWN["model"] for word in ("FISHEYE", "FOV", "DIV", "EUCM"))  # no other fits
+
+
 def network():
     """The network: photos (B, H, W, 3) in uint8 -> positions less the origin, quaternions."""
     if (HERE / "model.onnx").is_file():
@@ -36,7 +39,7 @@ def load(file, focal):
         mm = float(image.getexif().get_ifd(0x8769).get(0xA405) or 0)  # as on film, 43.27 mm across
         lens = KNOWN["params"][0] / max(KNOWN["width"], KNOWN["height"]) * max(image.size)
         film = mm / 43.27 * float(np.hypot(*image.size)) if 3 <= mm <= 3000 else None
-        focal = (focal or film or lens) / max(image.size)
+        focal = (lens if WIDE else focal or film or lens) / max(image.size)
         least = max(SEEN["params"][:2]) / max(image.size) / focal  # of the pixels, for the network
         k = next((k for k in (8, 4, 2) if not any(n % k or 1 / k < least for n in image.size)), 1)
         image.draft("RGB", (image.width // k, image.height // k))  # a JPEG is then smaller
@@ -52,6 +55,8 @@ if __name__ == "__main__":
     parser.add_argument("photos", nargs="+")
     parser.add_argument("--focal", type=float, help="in pixels; else that of EXIF or the scene's")
     options, answer = parser.parse_args(), network()
+    if options.focal and WIDE:
+        parser.error(f"--focal: the network knows photos of one {KNOWN['model']} lens only")
     for file in options.photos:
         try:
             at, turn = map(np.ravel, answer(load(file, options.focal)))

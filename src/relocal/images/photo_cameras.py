@@ -62,7 +62,8 @@ def camera_of_photo(
     """
     if given is not None:
         return PhotoCamera(given, "--camera")
-    if (known := exif_camera(source)) is not None:
+    # A focal length says how a pinhole sees, and nothing of a fisheye.
+    if scene_camera.is_perspective and (known := exif_camera(source)) is not None:
         return PhotoCamera(known, "EXIF", _contradictions(known, scene_camera))
     camera, notice = _assumed(source, scene_camera)
     return PhotoCamera(camera, "the scene's camera, which is assumed", (notice,))

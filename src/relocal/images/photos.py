@@ -339,10 +339,10 @@ def sampling_grid(
 def same_view(camera: Camera, target: Camera) -> bool:
     """Whether no pixel moves by more than a tenth of a pixel from a pinhole ``target``'s place."""
     size = (target.width, target.height)
-    # In plain numbers: asked for every photo, where tensors of two values take half a millisecond.
-    ours, pinhole = camera.opencv_params().tolist(), target.opencv_params().tolist()
-    if (camera.width, camera.height) != size or any(ours[4:] + pinhole[4:]):
+    if (camera.width, camera.height) != size or camera.has_distortion or target.has_distortion:
         return False
+    # In plain numbers: asked for every photo, where tensors of two values take half a millisecond.
+    ours, pinhole = (c.undistorted().params.tolist() for c in (camera, target))
     corners = [(axis, at) for axis in (0, 1) for at in (0, size[axis])]
     rays = [(axis, at, (at - pinhole[2 + axis]) / pinhole[axis]) for axis, at in corners]
     return all(abs(ours[axis] * ray + ours[2 + axis] - at) < 0.1 for axis, at, ray in rays)

@@ -87,7 +87,7 @@ def load_map(folder: Path | str) -> FeatureMap:
             config=_config(about["map"]),
             scene=about["scene"],
             unit=about["unit"],
-            photo_camera=Camera.from_json(about["photo_camera"]).checked("photo_camera"),
+            photo_camera=Camera.from_json(about["photo_camera"], "photo_camera"),
             training_images=tuple(about["training_images"]),
             anchors=_anchors(about["anchors"]),
             origin=_origin(about),

@@ -15,7 +15,13 @@ from relocal.localizers.map_files import load_map
 from relocal.localizers.matching import Matches, match_near, search
 from relocal.notices import Notice
 from relocal.pose import Pose
-from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
+from relocal.sfm.absolute_pose import (
+    fitted_bend,
+    fitted_focal,
+    pose_sigmas,
+    refine_pose,
+    solve_pose,
+)
 from relocal.types import Estimate
 
 RATIO = 0.8
@@ -25,6 +31,7 @@ RANSAC_PX, NEAR_PX = 8.0, 6.0
 looked at."""
 LEAST_INLIERS = LEAST_POINTS
 _ENOUGH_TO_DOUBT, _DOUBT_BY, _OFF_FOCAL = 50, 200, 0.03
+_BENT_PX, _EXPLAINED = 3.0, 0.3  # see docs/localizers.md
 _OTHER_LENS = 1.4  # ratio of focal lengths
 
 
@@ -91,6 +98,7 @@ def estimate(
     told = any(warning.code == "exif-focal-contradicts" for warning in warnings)
     unusual = None if told else _unusual(map.photo_camera, camera)
     doubt = unusual or _doubt(map, seen, pose, matches, camera)
+    doubt = doubt or _bent(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
@@ -161,3 +169,21 @@ def _doubt(
         "camera is wrong the pose is, too (--camera)."
     )
     return Notice("focal-doubtful", text)
+
+
+def _bent(
+    map: FeatureMap, seen: Described, pose: Pose, matches: Matches, camera: Camera
+) -> Notice | None:
+    """What the residuals say for a distortion that the camera does not have, if they do."""
+    if len(matches) < _ENOUGH_TO_DOUBT or camera.has_distortion:
+        return None
+    step = -(-len(matches) // _DOUBT_BY)
+    bend_px, explained = fitted_bend(pose, *_arrays(map, seen, matches[::step]), camera)
+    if bend_px < _BENT_PX or explained < _EXPLAINED:
+        return None
+    text = (
+        f"a lens that bends the picture by {bend_px:.0f} px fits what the photo shows better than "
+        "its camera, which has no distortion; if the photo was not undistorted the pose is wrong "
+        "(--camera)."
+    )
+    return Notice("distortion-doubtful", text)

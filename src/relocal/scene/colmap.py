@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from relocal.camera import CAMERA_MODELS, Camera
+from relocal.camera import CAMERA_MODELS, COLMAP_NUMBERS, Camera
 from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.scene.colmap_records import KEYPOINT, NO_POINT, ImageRecord, camera_record
@@ -25,11 +25,6 @@ from relocal.scene.colmap_text import text_cameras, text_images, text_points
 from relocal.scene.scene import Points, Scene
 
 _FILES = ("cameras", "images", "points3D")
-# COLMAP numbers its models in this order; those after OPENCV are named so that they can be refused.
-_MODELS = (
-    *("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE"),
-    *("FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE"),
-)
 
 Model = tuple[tuple[str, ...], tuple[Camera, ...], Int[Tensor, " N"], Pose, Points | None]
 """Image names, cameras, the camera's index of each image, poses, and map points or None."""
@@ -130,7 +125,7 @@ class _Bytes:
 def _cameras(content: _Bytes) -> Iterator[tuple[int, Camera]]:
     for _ in content.records():
         camera_id, number, width, height = content.take("IiQQ")
-        name = _MODELS[number] if 0 <= number < len(_MODELS) else f"number {number}"
+        name = COLMAP_NUMBERS[number] if 0 <= number < len(COLMAP_NUMBERS) else f"number {number}"
         params = content.array(np.dtype("<f8"), len(CAMERA_MODELS.get(name, ())))
         yield camera_id, camera_record(str(content.file), name, width, height, params)
 

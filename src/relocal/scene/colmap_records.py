@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from relocal.camera import CAMERA_MODELS, Camera
-from relocal.errors import InputError
+from relocal.camera import CAMERA_MODELS, Camera, no_model
 
 KEYPOINT = np.dtype([("xy", "<f8", 2), ("point_id", "<u8")])
 NO_POINT = np.uint64(2**64 - 1)
@@ -32,12 +30,5 @@ def camera_record(where: str, model: str, width: int, height: int, params: np.nd
         InputError: If it is none, or not of a supported kind; ``where`` names the file.
     """
     if model not in CAMERA_MODELS:
-        raise InputError(
-            f"{where}: camera model {model} is not supported; use one of "
-            f"{', '.join(CAMERA_MODELS)}."
-        )
-    try:
-        camera = Camera(model, width, height, torch.from_numpy(params.copy()))
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from error
-    return camera.checked(where)
+        raise no_model(where, model, len(params) or None)
+    return Camera.read(where, model, width, height, params)

@@ -65,7 +65,8 @@ def _camera(
     camera: Annotated[
         str | None,
         Query(
-            description="The photo's camera: MODEL,width,height,parameters as COLMAP has them; "
+            description="The photo's camera: MODEL,width,height,parameters as COLMAP has them, or "
+            "JSON with model, width, height and params; "
             "without it that of EXIF or the scene",
             examples=["SIMPLE_PINHOLE,640,480,525,320,240"],
         ),

@@ -59,8 +59,13 @@ def solve_pose(
     """
     import pycolmap
 
-    if len(points) < LEAST_POINTS:
+    # COLMAP folds the rays of a fisheye lens beyond 90° to the front, so that they mislead it.
+    reached = camera.unproject(torch.from_numpy(pixels)).isfinite().all(-1).numpy()
+    if reached.sum() < LEAST_POINTS:
         return None
+    if not reached.all():
+        found = solve_pose(points[reached], pixels[reached], camera, error_px)
+        return None if found is None else PnP(found.pose, _scattered(found.inliers, reached))
     options = pycolmap.AbsolutePoseEstimationOptions()
     options.ransac.max_error = error_px
     options.ransac.min_num_trials, options.ransac.max_num_trials = _ITERATIONS
@@ -74,6 +79,13 @@ def solve_pose(
         return None
     pose = frame.world_poses(_pose(found["cam_from_world"]))
     return PnP(pose, np.asarray(found["inlier_mask"], bool))
+
+
+def _scattered(kept: Bool[np.ndarray, " m"], among: Bool[np.ndarray, " n"]) -> np.ndarray:
+    """Answers about the rows of a selection, as answers about all rows."""
+    every = np.zeros(len(among), bool)
+    every[among] = kept
+    return every
 
 
 def refine_pose(
@@ -185,6 +197,53 @@ def fitted_focal(
     every = np.ones(len(points), bool)
     pycolmap.refine_absolute_pose(_rigid(start), pixels, local.numpy(), every, fitted, options)
     return float(fitted.mean_focal_length() / camera.focal.mean())
+
+
+def fitted_bend(
+    pose: Pose,
+    points: Float[np.ndarray, "n 3"],
+    pixels: Float[np.ndarray, "n 2"],
+    camera: Camera,
+) -> tuple[float, float]:
+    """What a radial distortion would explain of where a pinhole camera sees points.
+
+    Pose, focal length and distortion are fitted together, with Cauchy's loss of scale 1 px.
+
+    Args:
+        pose: The pose, refined by the camera as it is.
+        points: Points in the world.
+        pixels: Where the image sees them.
+        camera: A pinhole camera.
+
+    Returns:
+        By how many pixels the fitted lens bends nine tenths of the pixels at most, and the share of
+        the loss that it takes away.
+    """
+    import pycolmap
+
+    options = pycolmap.AbsolutePoseRefinementOptions()
+    options.refine_focal_length = options.refine_extra_params = True
+    params = [float(camera.focal.mean()), *camera.principal_point.tolist(), 0.0, 0.0]
+    bent = Camera("RADIAL", camera.width, camera.height, params)
+    fitted = _colmap(bent)
+    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
+    every = np.ones(len(points), bool)
+    found = pycolmap.refine_absolute_pose(start, pixels, points, every, fitted, options)
+    if found is None or not (np.isfinite(fitted.params).all() and fitted.params[0] > 0):
+        return 0.0, 0.0
+    before = _loss(pose, points, pixels, camera)
+    bent = Camera("RADIAL", camera.width, camera.height, fitted.params)
+    after = _loss(_pose(found["cam_from_world"]), points, pixels, bent)
+    rays = camera.unproject(torch.from_numpy(pixels))
+    moved = bent.project(rays)[0] - bent.undistorted().project(rays)[0]
+    return float(moved.norm(dim=1).quantile(0.9)), 1 - after / max(before, 1e-12)
+
+
+def _loss(
+    pose: Pose, points: Float[np.ndarray, "n 3"], pixels: Float[np.ndarray, "n 2"], camera: Camera
+) -> float:
+    off = camera.project(pose.inverse().apply(torch.from_numpy(points)))[0]
+    return float((off - torch.from_numpy(pixels)).square().sum(-1).log1p().sum())
 
 
 def _colmap(camera: Camera) -> Any:

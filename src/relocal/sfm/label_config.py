@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from relocal.camera import CAMERA_MODELS
+from relocal.camera import FITTED_MODELS
 from relocal.errors import InputError, unknown
 
 Pairing = Literal["auto", "exhaustive", "neighbours"]
@@ -31,7 +31,8 @@ class LabelConfig:
     rate: float | None = None
     """Most frames that are taken of a second of a video; none: as many as the motion asks for."""
     camera_model: str = "SIMPLE_RADIAL"
-    """Lens model that is fitted: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV."""
+    """Lens model that is fitted: SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV,
+    FULL_OPENCV; for wide angles SIMPLE_RADIAL_FISHEYE, RADIAL_FISHEYE, OPENCV_FISHEYE, others."""
     features: int = 4096
     """Most SIFT features a photo."""
     pairing: Pairing = "auto"
@@ -47,8 +48,8 @@ class LabelConfig:
             raise InputError(f"--frames: must be at least 3, not {self.frames}.")
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise InputError(f"--rate: must be above 0, not {self.rate}.")
-        if self.camera_model not in CAMERA_MODELS:
-            raise unknown("--camera-model", self.camera_model, CAMERA_MODELS)
+        if self.camera_model not in FITTED_MODELS:
+            raise unknown("--camera-model", self.camera_model, FITTED_MODELS)
         if self.features < 100:
             raise InputError(f"--features: must be at least 100, not {self.features}.")
         for option, known in (("pairing", Pairing), ("mapper", Mapper)):

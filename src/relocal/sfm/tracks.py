@@ -23,6 +23,8 @@ from relocal.sfm.triangulation import points_from_poses
 LEAST_TRACK = 3  # images that see a point: two agree on a wrong match as on a right one
 _CHECKED_PAIRS, _CLEAR = 60, 0.8
 
+_STEP = 1e-4  # of a ray at z = 1, for a derivative
+
 Rows = Int[Tensor, "_ 2"]
 """Matches of two images: the rows of the keypoints in each."""
 
@@ -77,10 +79,29 @@ def epipolar_error_px(
     essential = cross @ other_from_one.rotation
     line, back = rays[0] @ essential.T, rays[1] @ essential
     value = (rays[1] * line).sum(1).abs()
-    focal = [camera.focal.mean() for camera in cameras]
-    slope = (line[:, :2].norm(dim=1) / focal[1]).square()
-    slope = slope + (back[:, :2].norm(dim=1) / focal[0]).square()
+    slope = _steepness(cameras[1], rays[1], line) + _steepness(cameras[0], rays[0], back)
     return value / slope.sqrt().clamp(min=1e-12)
+
+
+def _steepness(
+    camera: Camera, rays: Float[Tensor, "m 3"], line: Float[Tensor, "m 3"]
+) -> Float[Tensor, " m"]:
+    """How fast a line's equation changes with the pixel, squared: what is 1 px off is that far off.
+
+    A wide lens spreads its border over few pixels, so that rays there move by more for each.
+    """
+    if not camera.has_distortion:
+        return (line[:, :2].norm(dim=1) / camera.focal.mean()).square()
+    right, down = (_STEP * torch.eye(3, dtype=rays.dtype)[i] for i in (0, 1))
+    columns = [
+        (camera.project(rays + step)[0] - camera.project(rays - step)[0]) / (2 * _STEP)
+        for step in (right, down)
+    ]
+    # With J the pixels' change with the ray: the gradient g by the pixel solves Jᵀ g = line.
+    (a, c), (b, d) = (column.unbind(1) for column in columns)
+    x, y, _ = line.unbind(1)
+    gradient = torch.stack([d * x - c * y, a * y - b * x]) / (a * d - b * c)
+    return gradient.square().sum(0)
 
 
 def check_keypoints(

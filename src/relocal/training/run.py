@@ -193,8 +193,7 @@ def run_from_json(folder: Path, content: Mapping[str, Any]) -> Run:
     try:
         near, median, far = content["depth"] or (None, None, None)
         camera, window, photo_camera = (
-            Camera.from_json(content[key]).checked(key)
-            for key in ("camera", "window", "photo_camera")
+            Camera.from_json(content[key], key) for key in ("camera", "window", "photo_camera")
         )
         if window.width > camera.width or window.height > camera.height:
             raise InputError("the window is larger than the camera's image.")
