@@ -140,24 +140,24 @@ def test_camera_is_read_as_colmap_writes_it() -> None:
 # --- readers, downloads, backbones -------------------------------------------------------------
 
 
-def test_cambridge_without_its_nvm_file_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_cambridge_without_its_nvm_file_is_told(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "a.png")
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "b.png")
     for split, name in (("train", "a.png"), ("test", "b.png")):
         (tmp_path / f"dataset_{split}.txt").write_text(f"\n\n\n{name} 0 0 0 1 0 0 0\n")
-    read_cambridge(tmp_path)
-    assert "reconstruction.nvm is missing" in caplog.text
-    assert "wrong for another camera" in caplog.text
+    account = read_cambridge(tmp_path).account
+    assert account is not None
+    assert [notice.code for notice in account.notices] == ["camera-assumed"]
+    assert "reconstruction.nvm is missing" in account.notices[0].text
+    assert "wrong for another camera" in account.notices[0].text
 
 
-def test_scene_read_as_a_colmap_model_is_told(
-    tiny_scene: Scene, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_scene_read_as_a_colmap_model_is_told(tiny_scene: Scene) -> None:
     assert tiny_scene.folder is not None
-    read_colmap_model(tiny_scene.folder)
-    assert "is a scene already" in caplog.text
+    account = read_colmap_model(tiny_scene.folder).account
+    assert account is not None
+    assert [notice.code for notice in account.notices] == ["scene-already"]
+    assert "is a scene already" in account.notices[0].text
 
 
 def test_images_in_the_parent_are_found(tiny_scene: Scene, tmp_path: Path) -> None:

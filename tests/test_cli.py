@@ -256,18 +256,21 @@ def importing(capture: Path, tmp_path: Path, *options: Any) -> tuple[Any, ...]:
     return ("import", "nerfstudio", capture, "--out", tmp_path / "scene", *options)
 
 
-@pytest.mark.parametrize(
-    ("row", "value", "complaint"),
-    [(0, [float("nan"), 0, 0, 0], "not finite"), (1, [0, 2.0, 0, 0], "no rotation")],
-)
-def test_pose_that_is_none_is_refused(
-    refused: Any, capture: Path, tmp_path: Path, row: int, value: list[float], complaint: str
-) -> None:
+def test_pose_that_is_no_rotation_is_refused(refused: Any, capture: Path, tmp_path: Path) -> None:
     def spoil(content: Any) -> None:
-        content["frames"][4]["transform_matrix"][row] = value
+        content["frames"][4]["transform_matrix"][1] = [0, 2.0, 0, 0]
 
     change_transforms(capture, spoil)
-    refused(["images/4.jpg", complaint], *importing(capture, tmp_path))
+    refused(["images/4.jpg", "no rotation"], *importing(capture, tmp_path))
+
+
+def test_mostly_lost_frames_are_refused(refused: Any, capture: Path, tmp_path: Path) -> None:
+    def spoil(content: Any) -> None:
+        for frame in content["frames"][1:5]:
+            frame["transform_matrix"][0] = [float("nan"), 0, 0, 0]
+
+    change_transforms(capture, spoil)
+    refused(["4 of 6 images", "--allow-missing"], *importing(capture, tmp_path))
 
 
 @pytest.mark.parametrize(
