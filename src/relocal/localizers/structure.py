@@ -97,8 +97,8 @@ def estimate(
         warnings: What the user should know.
     """
     pose, matches = found
-    doubt = _unusual(map.photo_camera, camera) or _doubt(map, seen, pose, matches, camera)
-    doubt = doubt or _bent(map, seen, pose, matches, camera)
+    doubt = _unusual(map.photo_camera, camera) or _bent(map, seen, pose, matches, camera)
+    doubt = doubt or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
