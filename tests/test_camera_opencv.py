@@ -1,5 +1,9 @@
 """Cameras of OpenCV's numbers, and of whatever holds numbers."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -44,19 +48,23 @@ def test_opencvs_fisheye() -> None:
     np.testing.assert_allclose(found - 0.5, theirs[:, 0], atol=1e-9)
 
 
-@pytest.mark.parametrize("of", [list, tuple, np.array, np.float32, torch.tensor])
-def test_numbers_come_as_they_like(of) -> None:
-    rows = [500, 510, 310, 230, -0.25, 0.5, 0, 0]
-    camera = Camera(
-        "opencv", np.int64(640), 480.0, of(rows) if of is not np.float32 else np.float32(rows)
-    )
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "array": np.array,
+    "float32": partial(np.array, dtype=np.float32),
+    "tensor": torch.tensor,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_come_as_they_like(kind: str) -> None:
+    of, rows = KINDS[kind], [500.0, 510.0, 310.0, 230.0, -0.25, 0.5, 0.0, 0.0]
+    camera = Camera("opencv", np.int64(640), 480.0, of(rows))
     assert (camera.model, camera.width, camera.height) == ("OPENCV", 640, 480)
     assert camera.params.tolist() == rows
-    assert camera.params.dtype == (torch.float32 if of is torch.tensor else torch.float64)
-    matrix = K if of is np.float32 else of(K)
-    other = Camera.from_matrix(
-        matrix, of([0.1, 0, 0, 0]) if of is not np.float32 else None, width=640, height=480
-    )
+    assert camera.params.dtype == (torch.float32 if kind == "tensor" else torch.float64)
+    other = Camera.from_matrix(of(K), of([0.1, 0.0, 0.0, 0.0]), width=640, height=480)
     assert other.focal.tolist() == [500, 510]
     assert other.principal_point.tolist() == [310.5, 230.5]
 
@@ -80,7 +88,9 @@ def test_the_matrix_may_count_pixels_as_colmap() -> None:
         ([1.0, 2.0], [], False, "three rows"),
     ],
 )
-def test_what_is_no_such_camera_is_refused(matrix, dist, fisheye: bool, message: str) -> None:
+def test_what_is_no_such_camera_is_refused(
+    matrix: list[Any], dist: list[float], fisheye: bool, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         Camera.from_matrix(matrix, dist, width=640, height=480, fisheye=fisheye)
 

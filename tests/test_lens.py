@@ -112,8 +112,8 @@ def test_opencvs_fisheye_sees_the_same_both_ways() -> None:
     np.testing.assert_allclose(again[:, 0], pixels, atol=1e-8)
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-14)
     undone = cv2.fisheye.undistortPoints(pixels.numpy()[:, None], matrix, dist, criteria=criteria)
-    inner = rays[:, :2].norm(dim=1).numpy() < 2
-    np.testing.assert_allclose(undone[inner, 0], rays[inner, :2], atol=1e-6)
+    inner = rays[:, :2].norm(dim=1) < 2
+    np.testing.assert_allclose(undone[inner.numpy(), 0], rays[inner, :2], atol=1e-6)
 
 
 def test_a_fisheye_sees_beyond_its_side_but_has_no_ray_there() -> None:

@@ -170,7 +170,7 @@ def test_every_camera_model_is_read_as_colmap_writes_it(
 ) -> None:
     model = pycolmap.Reconstruction()
     camera = pycolmap.Camera.create_from_model_name(1, name, 30.0, 40, 30)
-    camera.params = np.asarray(camera.params) + 0.001 * np.arange(len(camera.params))
+    camera.params = [v + 0.001 * i for i, v in enumerate(camera.params)]
     model.add_camera_with_trivial_rig(camera)
     pose = pycolmap.Rigid3d(pycolmap.Rotation3d(), np.zeros(3))
     image = pycolmap.Image(name="1.png", keypoints=np.zeros((0, 2)), camera_id=1, image_id=1)

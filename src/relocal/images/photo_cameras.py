@@ -89,14 +89,15 @@ def _contradictions(known: Camera, scene_camera: Camera) -> tuple[Notice, ...]:
 def _assumed(source: Source, scene_camera: Camera) -> tuple[Camera, Notice]:
     """The scene's lens for a photo of which nothing is known."""
     width, height = upright_size(source)
+    why = "no EXIF" if scene_camera.is_perspective else "EXIF does not tell a fisheye's"
     if (width, height) == (scene_camera.width, scene_camera.height):
         same = (
-            "no EXIF; it has the size of the scene's photos, so the scene's camera is taken "
+            f"{why}; it has the size of the scene's photos, so the scene's camera is taken "
             "(--camera if it was another)."
         )
         return scene_camera, Notice("camera-assumed", same)
     text = (
-        "the focal length is not known (no EXIF), so the scene's camera is assumed; give --camera "
+        f"the focal length is not known ({why}), so the scene's camera is assumed; give --camera "
         "if it was another one."
     )
     if same_shape(scene_camera, width, height):

@@ -97,8 +97,8 @@ def estimate(
     pose, matches = found
     told = any(warning.code == "exif-focal-contradicts" for warning in warnings)
     unusual = None if told else _unusual(map.photo_camera, camera)
-    doubt = unusual or _doubt(map, seen, pose, matches, camera)
-    doubt = doubt or _bent(map, seen, pose, matches, camera)
+    doubt = unusual or _bent(map, seen, pose, matches, camera)
+    doubt = doubt or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
