@@ -27,8 +27,6 @@ COLOURS = (
     *(PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f"),
     *("#17a5c4", "#8fae1b", "#b3261e", "#1f2f6b", "#b18ae0"),
 )
-_SMALL = 0.01  # a length below it, in whatever unit, is told by its first digits
-_NEAR = 20.0  # times the reach of the cameras
 _FAR_APART = 20.0  # ratio of errors from which only logarithms show both
 
 
@@ -82,8 +80,7 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
     """Draws positions from above: true (orange), predicted (purple), training (grey).
 
     The picture is turned so that the mean training camera looks up in it; the world's own axes
-    stand at the origin, each as long as it is seen from above. Where that lies far from all cameras
-    they stand in the middle of these.
+    stand at the origin, each as long as it is seen from above.
 
     Args:
         report: The report.
@@ -110,12 +107,9 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
             axes.add_collection(LineCollection(list(joins), zorder=2, **style))
             axes.scatter(*found.T, s=16, color=PREDICTED, label=f"predicted: {method}", zorder=4)
         axes.scatter(*truth.T, s=16, color=TRUE, label="true", zorder=3)
-        near = origin_is_near(report)
-        foot = np.zeros(2) if near else known_poses(report).position.numpy().mean(0) @ axes_world
-        mark = {"color": "white", "edgecolor": "black", "zorder": 5}
-        axes.scatter(*foot, s=60, label="origin, x y z" if near else "x y z", **mark)
+        axes.scatter(0, 0, s=60, color="white", edgecolor="black", label="origin, x y z", zorder=5)
         spread = np.ptp(training if len(training) else truth, axis=0).max()
-        _draw_world_axes(axes, axes_world, foot, 0.1 * float(spread))
+        _draw_world_axes(axes, axes_world, 0.1 * float(spread))
         axes.set_aspect("equal")
         axes.set_xlabel(f"to the right, {report.unit}")
         axes.set_ylabel(f"ahead, {report.unit}")
@@ -126,20 +120,15 @@ def draw_top_view(report: Report, path: Path, method: str | None = None) -> None
         figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def _draw_world_axes(
-    axes: Any,
-    axes_world: Float[np.ndarray, "3 2"],
-    foot: Float[np.ndarray, "2"],
-    length: float,
-) -> None:
-    """The world's x, y and z at a place, but for those that point at the eye."""
+def _draw_world_axes(axes: Any, axes_world: Float[np.ndarray, "3 2"], length: float) -> None:
+    """The world's x, y and z at the origin, but for those that point at the eye."""
     for name, seen in zip("xyz", axes_world, strict=True):
         if np.linalg.norm(seen) > _SEEN_AXIS:
             tip = length * seen
             arrow = {"arrowstyle": "<-", "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", foot, foot + tip, arrowprops=arrow, annotation_clip=False, zorder=6)
-            axes.text(*(foot + 1.3 * tip), name, ha="center", va="center", fontsize=9, zorder=6)
-            axes.update_datalim([foot + 1.5 * tip])
+            axes.annotate("", (0, 0), tip, arrowprops=arrow, annotation_clip=False, zorder=6)
+            axes.text(*(1.3 * tip), name, ha="center", va="center", fontsize=9, zorder=6)
+            axes.update_datalim([1.5 * tip])
 
 
 def answers(report: Report, method: str | None) -> tuple[list[int], Pose]:
@@ -210,9 +199,8 @@ def title(report: Report, method: str | None) -> str:
     if method is None:
         return report.scene
     numbers = report.summary()[method]
-    far = numbers["median_position"]
     return (
-        f"{report.scene}: {method}, median {far:{'.2g' if far < _SMALL else '.3f'}} "
+        f"{report.scene}: {method}, median {numbers['median_position']:.3f} "
         f"{report.unit}, {numbers['median_rotation_deg']:.2f}°"
     )
 
@@ -220,13 +208,6 @@ def title(report: Report, method: str | None) -> str:
 def known_poses(report: Report) -> Pose:
     """The poses that pictures are turned by: of the training images, else the true ones."""
     return report.training if len(report.training) else report.truth
-
-
-def origin_is_near(report: Report) -> bool:
-    """Whether the world's origin is among the cameras, as it is not in a map of the Earth."""
-    known = known_poses(report).position.double()
-    reach = float((known - known.mean(0)).norm(dim=1).max())
-    return float(known.mean(0).norm()) <= _NEAR * (reach or 1.0)
 
 
 def ground_axes(poses: Pose) -> Float[np.ndarray, "3 3"]:

@@ -14,7 +14,6 @@ from relocal.report.figures import (
     drawing,
     ground_axes,
     known_poses,
-    origin_is_near,
     title,
 )
 
@@ -23,6 +22,7 @@ _TILT_DEG = 35.0  # below the horizon: a floor plan that still has height
 _GROUND, _PREDICTED = "#1b1e24", "#a884ff"  # the report's purple, light enough for a dark ground
 _MOST_POINTS = 60_000
 _ROOM = 1.8  # about the cameras, for what they look at
+_NEAR = 20.0  # times how far cameras reach, within which the world's origin is shown
 _SHAPE = 1.5  # width over height
 
 
@@ -49,7 +49,8 @@ def draw_reconstruction(report: Report, path: Path, method: str | None = None) -
     found = (predicted.position.numpy() - middle) @ view
     known = (known_poses(report).position.numpy() - middle) @ view
     cameras, origin = np.concatenate([truth, known]), -middle @ view
-    near = origin_is_near(report)
+    reach = float(np.linalg.norm(known, axis=1).max()) or 1.0
+    near = bool(np.linalg.norm(origin) <= _NEAR * reach)
     with drawing():
         figure = Figure(figsize=(9, 6.3), layout="constrained", facecolor=_GROUND)
         axes = figure.add_subplot(facecolor=_GROUND)
