@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from worlds import HERE, UTM, WORLDS
 
 from relocal.evaluation import Report, evaluate
 from relocal.report import save_report
 from relocal.report.reconstruction import draw_reconstruction
 from relocal.scene import Scene
+from relocal.sfm.alignment import Similarity
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +52,19 @@ def test_a_report_with_points_has_the_figure(report: Report, tmp_path: Path) -> 
     save_report(replace(report, points=None), tmp_path / "other")
     assert not (tmp_path / "other/reconstruction.png").exists()
     assert "reconstruction.png" not in (tmp_path / "other/report.md").read_text("utf-8")
+
+
+def test_cameras_fill_the_picture_wherever_the_origin_is(report: Report, tmp_path: Path) -> None:
+    def of(by: Similarity) -> np.ndarray:
+        truth, training = by.poses(report.truth), by.poses(report.training)
+        assert report.points is not None
+        points = by.points(torch.from_numpy(report.points[0])).numpy(), report.points[1]
+        there = replace(report, methods={}, truth=truth, training=training, points=points)
+        return drawn(there, tmp_path / "there.png")
+
+    places = np.argwhere(np.abs(of(HERE) - ORANGE).max(-1) < 12)
+    for by in (UTM, WORLDS["utm in kilometres"]):
+        pixels = of(by)
+        there = np.argwhere(np.abs(pixels - ORANGE).max(-1) < 12)
+        assert (np.ptp(there, axis=0) > 0.5 * np.ptp(places, axis=0)).all()
+        assert near(pixels, ORANGE) > 50

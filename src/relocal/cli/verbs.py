@@ -234,8 +234,6 @@ def print_scene(scene: Scene, out: Path, verb: str = "import") -> None:
     if scene.account is not None and verb == "import":  # label says it photo by photo
         for line in left_lines(scene.account):
             warn(line)
-        for notice in scene.account.notices:
-            warn(str(notice))
     for pixels, count in scene.provenance.get("exif", {}).items():
         turned = f"{counted(count, 'image')} turned as EXIF says"
         warn(f"{turned}; labels taken as of {pixels} pixels.")
