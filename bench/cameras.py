@@ -163,9 +163,9 @@ def measured(
         warned += bool(found and found.warnings)
     return {
         "photos": len(rows),
-        "median_cm": 100 * median(torch.tensor(metres)),
+        "median_cm": 100 * median(np.array(metres)),
         "p90_cm": 100 * float(np.quantile(metres, 0.9)),
-        "median_deg": median(torch.tensor(degrees)),
+        "median_deg": median(np.array(degrees)),
         "answers": int(np.isfinite(metres).sum()),
         "warned": warned,
     }

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from relocal.camera import CAMERA_MODELS, Camera
 from relocal.pose import Pose, position_error, rotation_error_deg
-from relocal.sfm.absolute_pose import fitted_focal, pose_sigmas, refine_pose, solve_pose
+from relocal.sfm.absolute_pose import (
+    fitted_bend,
+    fitted_focal,
+    pose_sigmas,
+    refine_pose,
+    solve_pose,
+)
 
 VALUES = {"f": 520.0, "fx": 520.0, "fy": 530.0, "cx": 322.0, "cy": 238.0}
 BENDS = (-0.1, 0.03, 0.01, 0.002, 0.001, 0.001)
@@ -149,3 +155,17 @@ def test_points_on_a_line_of_sight_say_nothing_of_the_spread() -> None:
     same = np.repeat(points[:1], 40, axis=0), np.repeat(pixels[:1], 40, axis=0)
     assert pose_sigmas(pose, *same, camera) is None
     assert pose_sigmas(pose, points[:3], pixels[:3], camera) is None
+
+
+def test_a_bent_lens_explains_what_a_pinhole_does_not() -> None:
+    bent = Camera("SIMPLE_RADIAL", 640, 480, (520, 322, 238, -0.15))
+    noise = np.random.default_rng(0).normal(scale=0.5, size=(200, 2))
+    for camera, doubtful in ((bent, True), (bent.undistorted(), False)):
+        pose, points, pixels = seen(camera, 7, 200)
+        pixels += noise
+        straight = camera.undistorted()
+        found = refine_pose(pose, points, pixels, straight)
+        assert found is not None
+        bend_px, explained = fitted_bend(found, points, pixels, straight)
+        assert (bend_px > 5 and explained > 0.5) == doubtful
+        assert (bend_px < 1 and explained < 0.1) != doubtful

@@ -13,11 +13,11 @@ from PIL import Image
 from torch.testing import assert_close
 
 import relocal
-from relocal.camera import Camera
+from relocal.camera import Camera, nerfstudio_camera
 from relocal.cli import main
 from relocal.datasets import DATASETS
 from relocal.datasets.tum import read_tum
-from relocal.datasets.writing import WRITERS, export_scene
+from relocal.datasets.writing import WRITERS, export_scene, nerfstudio_transforms
 from relocal.errors import InputError
 from relocal.pose import Pose, position_error, rotation_error_deg
 from relocal.scene import Scene, load_scene, save_scene
@@ -294,3 +294,34 @@ def test_the_command_that_the_verb_prints_keeps_unit_and_split(
     assert read.unit == scene.unit
     for part in ("train", "test"):
         assert len(read.splits[part]) == len(scene.splits[part])
+
+
+@pytest.mark.parametrize(
+    ("camera", "model"),
+    [
+        (Camera("RADIAL_FISHEYE", 64, 48, (40.0, 32, 24, 0.02, -0.01)), "OPENCV_FISHEYE"),
+        (Camera("FULL_OPENCV", 64, 48, (50, 52, 31, 25, 0.1, 0.01, 0, 0, 0.02, 0, 0, 0)), "OPENCV"),
+    ],
+)
+def test_nerfstudio_has_words_for_fisheyes_and_k3(camera: Camera, model: str) -> None:
+    content = nerfstudio_transforms(["1.png", "2.png"], Pose.identity(2), [camera, camera])
+    assert content["camera_model"] == model
+    again = nerfstudio_camera(content, "transforms.json")
+    ray = torch.tensor([0.3, -0.2, 1.0]).double()
+    assert_close(again.project(ray)[0], camera.project(ray)[0])
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        Camera("EUCM", 64, 48, (40.0, 40, 32, 24, 0.6, 1.0)),
+        Camera("FULL_OPENCV", 64, 48, (50, 52, 31, 25, 0, 0, 0, 0, 0, 0.1, 0, 0)),
+        Camera("THIN_PRISM_FISHEYE", 64, 48, (50, 52, 31, 25, *[0.01] * 8)),
+    ],
+)
+def test_nerfstudio_refuses_cameras_that_it_has_no_words_for(camera: Camera) -> None:
+    with pytest.raises(InputError, match=rf"{camera.model} .*no place in nerfstudio's"):
+        nerfstudio_transforms(["1.png"], Pose.identity(1), [camera])
+    fisheye = Camera("FISHEYE", 64, 48, (40.0, 40, 32, 24))
+    with pytest.raises(InputError, match="one camera model"):
+        nerfstudio_transforms(["1", "2"], Pose.identity(2), [fisheye, fisheye.undistorted()])

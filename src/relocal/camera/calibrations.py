@@ -124,14 +124,15 @@ def _kalibr(content: dict[str, Any], where: str) -> Camera:
         raise InputError(f"{where}: the camera model {model}-{lens} is not supported.")
     if len(values) != wanted or len(sides) != 2:
         raise InputError(f"{where}: needs {wanted} intrinsics and a resolution of two numbers.")
+    width, height = sides
     fx, fy, cx, cy = values[-4:]
     if model == "eucm":
-        return Camera("EUCM", *sides, [fx, fy, cx + 0.5, cy + 0.5, *values[:2]])
+        return Camera("EUCM", width, height, [fx, fy, cx + 0.5, cy + 0.5, *values[:2]])
     if lens == "fov":
-        return Camera("FOV", *sides, [fx, fy, cx + 0.5, cy + 0.5, *d])
+        return Camera("FOV", width, height, [fx, fy, cx + 0.5, cy + 0.5, *d])
     matrix = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
     found, params = opencv_model(matrix, d, _kind(lens, where))
-    return Camera(found, *sides, params)
+    return Camera(found, width, height, params)
 
 
 def _kind(lens: str, where: str) -> Kind:

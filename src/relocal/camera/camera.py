@@ -336,8 +336,8 @@ class Camera:
 
 def _whole(name: str, value: SupportsFloat) -> int:
     """A number of pixels; 640.0 is one, 640.5 is none."""
-    if isinstance(value, Real) and float(value).is_integer():
-        return int(value)
+    if isinstance(value, Real) and (number := float(value)).is_integer():
+        return int(number)
     raise InputError(f"camera {name}: {value!r} is not a number of pixels.")
 
 

@@ -82,6 +82,6 @@ def nerfstudio_intrinsics(camera: Camera) -> dict[str, Any]:
             f"a camera of the model {camera.model} with {', '.join(strange)} has no place in "
             "nerfstudio's files; export another format, or undistort the photos first."
         )
-    taken = dict.fromkeys((*CAMERA_MODELS[model], *(["k3"] if values.get("k3") else [])))
+    taken = [*CAMERA_MODELS[model], *(["k3"] if model == "OPENCV" and values.get("k3") else [])]
     rows = {_NAMES.get(name, name): values.get(name, 0.0) for name in taken}
     return {"camera_model": model, "w": camera.width, "h": camera.height, **rows}

@@ -37,7 +37,7 @@ def parse_camera(text: str, what: str = "--camera") -> Camera:
         raise InputError(
             f"{what} {text}: needs MODEL,width,height,{','.join(CAMERA_MODELS[model])}."
         )
-    return Camera.read(f"{what} {text}", model, *values[:2], values[2:])
+    return Camera.read(f"{what} {text}", model, values[0], values[1], values[2:])
 
 
 def _json(text: str, what: str) -> Any:
