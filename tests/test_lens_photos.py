@@ -57,7 +57,7 @@ def test_exif_does_not_make_a_fisheye_a_pinhole(tmp_path: Path) -> None:
     exif.get_ifd(0x8769)[0xA405] = 15
     for size in ((480, 360), (240, 180)):
         Image.new("RGB", size).save(tmp_path / "photo.jpg", exif=exif)
-        found, warning = camera_of_photo(tmp_path / "photo.jpg", camera)
-        assert (found.model, found.width) == ("OPENCV_FISHEYE", size[0])
-        assert warning is not None
-        assert "fisheye" in warning
+        found = camera_of_photo(tmp_path / "photo.jpg", camera)
+        assert (found.camera.model, found.camera.width) == ("OPENCV_FISHEYE", size[0])
+        (notice,) = found.notices
+        assert "fisheye" in notice.text
