@@ -15,7 +15,9 @@ from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.pose import Pose
 from relocal.scene import Points, Scene
-from relocal.sfm.alignment import Similarity, fitted, gps_place, moved, scaled, upright
+from relocal.sfm.alignment import Similarity, fitted, moved, upright
+from relocal.sfm.gps import scaled_by_gps
+from relocal.sfm.places import gps_place
 
 CAMERA = Camera.pinhole(64, 48, 50.0, 50.0, 32.0, 24.0)
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -151,7 +153,7 @@ def test_gps_places_give_metres_and_say_where_north_is(tmp_path: Path) -> None:
     assert where is not None
     assert where == pytest.approx((-32, 116, 50), abs=60)
     assert where[0] < -31.9
-    made, about = scaled(moved(scene, some_similarity(6)), "gps", {})
+    made, about = scaled_by_gps(moved(scene, some_similarity(6)))
     assert made.unit == "m"
     assert about["images"] == 12
     assert 0.1 < about["median_residual_m"] < 2
@@ -167,4 +169,4 @@ def test_photos_without_a_place_give_no_metres(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (64, 48)).save(tmp_path / name)
     with pytest.raises(InputError, match="--scale gps: 0 of 12 placed photos have a GPS place"):
-        scaled(scene, "gps", {})
+        scaled_by_gps(scene)

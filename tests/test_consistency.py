@@ -16,7 +16,6 @@ from relocal.pose import Pose, matrix_to_quaternion
 from relocal.scene import Scene
 from relocal.sfm.consistency import (
     LEAST_SHARE,
-    TOLERANCE_RAD,
     arc_angle,
     check_matches,
     check_points,
@@ -158,5 +157,4 @@ def test_points_fit_their_scene_and_no_other_poses(tiny_scene: Scene) -> None:
 
 
 def test_the_limit_lies_between_right_and_wrong() -> None:
-    assert 0.36 < LEAST_SHARE < 0.885
-    assert pytest.approx(6) == TOLERANCE_RAD * 500
+    assert 0.43 + 0.1 < LEAST_SHARE < 0.93 - 0.1

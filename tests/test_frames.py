@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from relocal.cli.asking import photos_of
 from relocal.errors import InputError
+from relocal.images import upright_size
 from relocal.sfm import LabelConfig, label
 from relocal.sfm.frames import (
     FrameLooks,
@@ -20,6 +22,7 @@ from relocal.sfm.frames import (
     look_at,
     motion_between,
     stated_length,
+    video_frames,
     write_frames,
 )
 from relocal.sfm.sources import gather
@@ -190,3 +193,46 @@ def test_a_video_that_ends_early_is_told_of(tmp_path: Path, video: Path) -> None
     assert found.photos
     assert found.left.keys() == {"cut.mp4"}
     assert "of its 40 frames: it is cut short" in found.left["cut.mp4"]
+
+
+def not_square(video: Path, shown: tuple[int, int]) -> Path:
+    """The same video with another size in its track's header: that it is shown at."""
+    data = bytearray(video.read_bytes())
+    at = data.find(b"tkhd")
+    size = at + 8 + (32 if data[at + 4] else 20) + 52
+    data[size : size + 8] = b"".join((side << 16).to_bytes(4, "big") for side in shown)
+    other = video.with_name(f"{shown[0]}-{shown[1]}.mp4")
+    other.write_bytes(data)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("shown", "size"),
+    [((320, 240), (320, 240)), ((427, 240), (427, 240)), ((240, 240), (320, 320))],
+)
+def test_pixels_become_square_and_nothing_is_lost(
+    video: Path, shown: tuple[int, int], size: tuple[int, int]
+) -> None:
+    frames = list(video_frames(not_square(video, shown)))
+    stored = list(video_frames(video))
+    assert len(frames) == len(stored)
+    assert frames[0].shape == (size[1], size[0], 3)
+    if size == (WIDTH, HEIGHT):
+        assert all(np.array_equal(a, b) for a, b in zip(frames, stored, strict=True))
+    wanted = np.asarray(Image.fromarray(stored[1]).resize(size, Image.Resampling.BICUBIC))
+    assert np.abs(frames[1].astype(float) - wanted).mean() < 3
+
+
+def test_labelling_and_localizing_see_the_same_square_frames(video: Path, tmp_path: Path) -> None:
+    wide = not_square(video, (427, 240))
+    (name,) = write_frames(wide, [5], tmp_path, quiet)
+    with Image.open(tmp_path / name) as labelled:
+        assert labelled.size == (427, 240)
+    asked = [bytes_ for _, bytes_ in photos_of([wide])]
+    assert isinstance(asked[5], bytes)
+    assert upright_size(asked[5]) == (427, 240)
+
+
+def test_pixels_of_a_shape_that_none_has_are_refused(video: Path) -> None:
+    with pytest.raises(InputError, match="square pixels"):
+        next(video_frames(not_square(video, (3200, 240))))

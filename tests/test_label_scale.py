@@ -1,15 +1,18 @@
 """What gives photos their scale and split, told before they are placed."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from labelled_room import QUICK
 from PIL import ExifTags, Image
 
+from relocal.cli.labelling import next_steps
 from relocal.errors import InputError
+from relocal.scene import Scene
 from relocal.sfm import label
-from relocal.sfm.alignment import gps_place
+from relocal.sfm.places import gps_place
 from relocal.sfm.sources import gather
 
 ONE, OTHER = "seq-01/frame-000000.jpg", "seq-01/frame-000011.jpg"
@@ -76,3 +79,14 @@ def test_a_turned_photo_keeps_its_place(tmp_path: Path) -> None:
     place = gps_place(photo.file)
     assert place is not None
     assert place[:2] == pytest.approx((52.5, 13.4))
+
+
+@pytest.mark.parametrize("unit", ["m", "unit"])
+def test_a_map_is_advised_first_and_no_metric_preset_without_metres(
+    tiny_scene: Scene, unit: Literal["m", "unit"]
+) -> None:
+    advice = next_steps(replace(tiny_scene, unit=unit), Path("a place"))
+    first, second = advice.splitlines()
+    assert first == "Next: relocal map 'a place' --out 'a place-map'"
+    assert "relocal train 'a place'" in second
+    assert ("--preset proposed" in second) == (unit == "m")

@@ -40,6 +40,8 @@ NOTICES: dict[str, str] = {
     "few-photos": "the photos are few to train on",
     "large-residuals": "map points are seen far from where they should be",
     "short-tracks": "few photos see a map point",
+    "scale-uncertain": "GPS errs by much of the photos' spread: the scale is rough",
+    "scale-not-told": "GPS errs too much for the place's size: the scene has no scale",
     "few-points": "photos see few map points",
     "other": "a notice of another version of this program",
     # of what a reader found

@@ -12,6 +12,7 @@ from relocal.cli.console import INTERRUPTED, SOME_FAILED, counted, progress_bar,
 from relocal.cli.verbs import print_scene
 from relocal.errors import InputError
 from relocal.report import save_labels, scale_text
+from relocal.scene import Scene
 from relocal.scene.scene import some
 from relocal.sfm import LabelConfig, Labelling, add_photos, label
 
@@ -59,10 +60,18 @@ class Label:
             return INTERRUPTED
         print_labels(made, self.out)
         print(f"Labels: {save_labels(made)}")
-        run = self.out.with_name(f"{self.out.name}-run")
-        words = ["relocal", "train", str(self.out), "--out", str(run), "--preset", "proposed"]
-        print(f"Next: {shlex.join(words)}")
+        print(next_steps(made.scene, self.out))
         return SOME_FAILED if made.about["not_read"] else 0
+
+
+def next_steps(scene: Scene, out: Path) -> str:
+    """What to do with a labelled scene: a map first, which needs no training and is more exact."""
+    map, run = (out.with_name(f"{out.name}-{what}") for what in ("map", "run"))
+    words = ["relocal", "train", str(out), "--out", str(run)]
+    # The weights of the preset are of metres; those of the other loss are learned.
+    words += ["--preset", "proposed"] if scene.unit == "m" else ["--loss", "homoscedastic"]
+    first = shlex.join(["relocal", "map", str(out), "--out", str(map)])
+    return f"Next: {first}\nOr a network, which is faster and less exact: {shlex.join(words)}"
 
 
 def print_labels(made: Labelling, out: Path) -> None:

@@ -89,9 +89,15 @@ def scale_text(fit: Mapping[str, Any], unit: str) -> str:
         return f'not known; lengths are in the unit "{unit}" (--scale gives it one)'
     if fit["by"] == "distance":
         return f"{fit['metres']:g} m between {' and '.join(fit['images'])}"
+    if fit.get("hopeless"):
+        return (
+            f'not known; GPS errs too much for so small a place; lengths are in the unit "{unit}"'
+        )
     turned = f", {fit['median_residual_deg']:.2f}°" if "median_residual_deg" in fit else ""
     left = f"median residual {fit['median_residual_m']:.3f} m{turned}"
-    return f"fitted to the {fit['by']} of {fit['images']} images, {left}"
+    sure = f", scale ± {100 * fit['relative_error']:.2g} %" if "relative_error" in fit else ""
+    flat = ", level" if fit.get("level") else ""
+    return f"fitted to the {fit['by']} of {fit['images']} images{flat}, {left}{sure}"
 
 
 def draw_labels(scene: Scene, path: Path) -> None:

@@ -226,14 +226,14 @@ def fitted_bend(
     params = [float(camera.focal.mean()), *camera.principal_point.tolist(), 0.0, 0.0]
     bent = Camera("RADIAL", camera.width, camera.height, params)
     fitted = _colmap(bent)
-    start = pycolmap.Rigid3d(pose.inverse().matrix()[:3].numpy())
-    every = np.ones(len(points), bool)
-    found = pycolmap.refine_absolute_pose(start, pixels, points, every, fitted, options)
+    _, start, near = _before(pose, points)
+    local, every = near.numpy(), np.ones(len(points), bool)
+    found = pycolmap.refine_absolute_pose(_rigid(start), pixels, local, every, fitted, options)
     if found is None or not (np.isfinite(fitted.params).all() and fitted.params[0] > 0):
         return 0.0, 0.0
-    before = _loss(pose, points, pixels, camera)
+    before = _loss(start, local, pixels, camera)
     bent = Camera("RADIAL", camera.width, camera.height, fitted.params)
-    after = _loss(_pose(found["cam_from_world"]), points, pixels, bent)
+    after = _loss(_pose(found["cam_from_world"]), local, pixels, bent)
     rays = camera.unproject(torch.from_numpy(pixels))
     moved = bent.project(rays)[0] - bent.undistorted().project(rays)[0]
     return float(moved.norm(dim=1).quantile(0.9)), 1 - after / max(before, 1e-12)

@@ -14,22 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import ExifTags
 from torch import Tensor
 
 from relocal.errors import InputError, unknown
-from relocal.images import open_photo
 from relocal.local_frame import LocalFrame
 from relocal.pose import Pose, matrix_to_quaternion, position_error, rotation_error_deg
 from relocal.scene import Scene
 from relocal.scene.scene import some
+from relocal.sfm.places import gps_place
 
 LEAST_FIT = 3
 _ON_A_LINE = 1e-6  # how wide points are, as a share of how long
 _ROUNDING = 1e-15  # of a coordinate
 _DOWN_WEIGHT = 0.01
 _LEAST_M = 1e-6  # a distance below it, or above its inverse, is a slip of the pen
-_GPS_ERROR_M = 5.0  # of a phone under open sky
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) 
     if how == "gps":
         places = (file for file in files.values() if gps_place(file) is not None)
         if (found := sum(1 for _ in islice(places, LEAST_FIT))) < LEAST_FIT:
-            raise InputError(_few_places(found, f"{len(files)} photos"))
+            raise InputError(few_places(found, f"{len(files)} photos"))
         return
     one, other, _ = _distance(how)
     for name in (one, other):
@@ -189,7 +187,8 @@ def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) 
         raise InputError(f"--scale {how}: names one image twice; give two.")
 
 
-def _few_places(found: int, photos: str) -> str:
+def few_places(found: int, photos: str) -> str:
+    """Why GPS gives no scale."""
     return (
         f"--scale gps: {found} of {photos} have a GPS place in their EXIF; {LEAST_FIT} are needed."
     )
@@ -216,8 +215,8 @@ def scaled(scene: Scene, how: str, poses: Mapping[str, Pose]) -> tuple[Scene, di
 
     Args:
         scene: The scene, upright.
-        how: ``A,B=1.5`` (metres between the cameras of two images), ``gps`` (EXIF of the photos),
-            or ``poses`` (those given, which also say the frame).
+        how: ``A,B=1.5`` (metres between the cameras of two images), or ``poses`` (those given,
+            which also say the frame); for ``gps`` there is ``relocal.sfm.gps``.
         poses: Known poses by image name, for ``poses``.
 
     Returns:
@@ -226,8 +225,6 @@ def scaled(scene: Scene, how: str, poses: Mapping[str, Pose]) -> tuple[Scene, di
     Raises:
         InputError: If it is of no such form, or does not fit.
     """
-    if how == "gps":
-        return _by_gps(scene)
     if how == "poses":
         return _by_poses(scene, poses)
     one, other, metres = _distance(how)
@@ -260,47 +257,3 @@ def _by_poses(scene: Scene, poses: Mapping[str, Pose]) -> tuple[Scene, dict[str,
         "median_residual_deg": float(turned_by),
     }
     return made, about
-
-
-def _by_gps(scene: Scene) -> tuple[Scene, dict[str, Any]]:
-    import pycolmap
-
-    places = {i: place for i in range(len(scene)) if (place := gps_place(scene.path(i)))}
-    if len(places) < LEAST_FIT:
-        raise InputError(_few_places(len(places), f"{len(scene)} placed photos"))
-    rows = np.array(list(places.values()))
-    origin = rows.mean(0)
-    # East, north and up, in metres from the middle of the places.
-    metres = torch.from_numpy(pycolmap.GPSTransform().ellipsoid_to_enu(rows, *origin.tolist()))
-    target, rows_of = metres - metres.mean(0), torch.tensor(list(places))
-    similarity = fitted(scene.poses.position[rows_of], target, _GPS_ERROR_M, "--scale gps")
-    made = replace(moved(scene, similarity), unit="m")
-    left = (made.poses.position[rows_of] - target).norm(dim=1)
-    about = {
-        "by": "gps",
-        "images": len(places),
-        "median_residual_m": float(left.median()),
-        "origin_lat_lon_alt": origin.tolist(),
-    }
-    return made, about
-
-
-def gps_place(file: Path) -> tuple[float, float, float] | None:
-    """Latitude, longitude in degrees and altitude in metres that a photo's EXIF says."""
-    with open_photo(file) as image:
-        tags = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-    try:
-        angles: list[float] = []
-        for value, side, negative in (
-            (tags[ExifTags.GPS.GPSLatitude], tags[ExifTags.GPS.GPSLatitudeRef], "S"),
-            (tags[ExifTags.GPS.GPSLongitude], tags[ExifTags.GPS.GPSLongitudeRef], "W"),
-        ):
-            degrees, minutes, seconds = (float(part) for part in value)
-            angle = degrees + minutes / 60 + seconds / 3600
-            angles.append(-angle if str(side).strip().upper() == negative else angle)
-        below = tags.get(ExifTags.GPS.GPSAltitudeRef, b"\x00") in (1, b"\x01")
-        height = float(tags.get(ExifTags.GPS.GPSAltitude, 0.0))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    place = angles[0], angles[1], -height if below else height
-    return place if np.isfinite(place).all() else None

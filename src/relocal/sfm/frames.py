@@ -26,6 +26,7 @@ _CUT = 0.25
 _NEARER = 0.7  # the middle part of a stretch, so that two frames never stand side by side
 _STILL = 0.01
 _JPEG_QUALITY = 95
+_MOST_STRETCH = 4.0  # old formats have 0.5 to 2.2
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,14 @@ class FrameLooks:
 
 
 def video_frames(video: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Frames of a video, upright, blue first as OpenCV has them.
+    """Frames of a video, upright and of square pixels, blue first as OpenCV has them.
+
+    Where pixels are not square, as in HDV, AVCHD and DVDs, frames are stretched by their ratio, so
+    that one focal length holds along both sides; along the side that grows, so that nothing is
+    lost.
 
     Raises:
-        InputError: If it cannot be opened, or has no frame.
+        InputError: If it cannot be opened, has no frame, or pixels of a shape that none has.
     """
     if not video.is_file():
         raise InputError(f"{video}: there is no such file.")
@@ -54,8 +59,9 @@ def video_frames(video: Path) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
             raise InputError(
                 f"{video}: is no video that can be read, or its beginning or end is missing."
             )
+        stretch = _stretch(capture, video)
         while found:
-            yield frame
+            yield frame if stretch == 1 else _stretched(frame, stretch)
             found, frame = capture.read()
 
 
@@ -73,6 +79,32 @@ def _opened(video: Path) -> Generator[Any]:
     finally:
         capture.release()
         cv2.utils.logging.setLogLevel(before)
+
+
+def _stretch(capture: Any, video: Path) -> float:
+    """How many times as wide as high a pixel of an upright frame is."""
+    import cv2
+
+    wide, high = (capture.get(key) for key in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+    if not (wide > 0 and high > 0):
+        return 1.0  # not said
+    ratio = wide / high
+    if not 1 / _MOST_STRETCH <= ratio <= _MOST_STRETCH:
+        raise InputError(
+            f"{video}: says that its pixels are {wide:g} : {high:g}, which no camera's are; write "
+            "it anew with square pixels."
+        )
+    # It is said of frames as they are stored; OpenCV has turned them.
+    turned = round(capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 180 == 90
+    return 1 / ratio if turned else ratio
+
+
+def _stretched(frame: UInt8[np.ndarray, "h w 3"], ratio: float) -> UInt8[np.ndarray, "_ _ 3"]:
+    import cv2
+
+    height, width = frame.shape[:2]
+    size = (round(width * max(ratio, 1)), round(height * max(1 / ratio, 1)))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
 
 
 def stated_length(video: Path) -> tuple[int, float]:

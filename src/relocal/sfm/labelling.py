@@ -21,6 +21,7 @@ from relocal.scene.scene import some
 from relocal.sfm.accounts import label_account
 from relocal.sfm.alignment import check_scale, moved, scaled, upright
 from relocal.sfm.database import Progress
+from relocal.sfm.gps import UNCERTAIN, scaled_by_gps
 from relocal.sfm.label_config import LOCK, WORK, LabelConfig
 from relocal.sfm.mapping import LEAST_IMAGES, Mapped, Model, map_photos, unposed_scene
 from relocal.sfm.sources import Photo, gather
@@ -107,7 +108,7 @@ def label(
     scene = moved(scene, upright(scene))
     fit: dict[str, Any] = {}
     if how is not None:
-        scene, fit = scaled(scene, how, poses)
+        scene, fit = scaled_by_gps(scene) if how == "gps" else scaled(scene, how, poses)
     about = account(scene, photos, mapped, left | left_out(photos, mapped), config, fit)
     about["not_read"] = len(left)
     about["frames_passed_over"] = passed_over = found.passed_over
@@ -297,7 +298,27 @@ def doubts(about: Mapping[str, Any]) -> tuple[Notice, ...]:
     if about["points_an_image"]["median"] < WEAK_POINTS:
         text = "photos see few map points: more light, more texture, less blur."
         found.append(("few-points", text))
-    return tuple(Notice(code, text) for code, text in found)
+    return (*(Notice(code, text) for code, text in found), *scale_doubts(about["scale"]))
+
+
+def scale_doubts(fit: Mapping[str, Any]) -> list[Notice]:
+    """What is doubtful about a scale that GPS gave."""
+    if "sigma_m" not in fit or fit["sigma_m"] <= UNCERTAIN * fit["spread_m"]:
+        return []
+    errors = (
+        f"GPS errs by {fit['sigma_m']:.2g} m where the photos spread over {fit['spread_m']:.2g} m"
+    )
+    if fit["hopeless"]:
+        text = (
+            f"{errors}: that tells no scale, so the scene has none; give the distance of two "
+            "cameras (--scale A,B=1.5)."
+        )
+        return [Notice("scale-not-told", text)]
+    text = (
+        f"{errors}: the scale is uncertain by {100 * fit['relative_error']:.2g} % (standard error, "
+        "if the errors of different photos have nothing in common; of one walk they have)."
+    )
+    return [Notice("scale-uncertain", text)]
 
 
 def check_unchanged(photos: Sequence[Photo]) -> None:
