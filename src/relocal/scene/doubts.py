@@ -20,7 +20,6 @@ UNEQUAL = 1.2
 1.09 (PAL), 1.1 (NTSC) and 1.33 (HDV); calibrations with noise give 1.02."""
 VIEW_DEG = (5.0, 170.0)
 """Along the longer side: telescopes, and beyond what a pinhole's photo can show."""
-_FISHEYE = ("FISHEYE", "EUCM", "EQUIRECTANGULAR", "DIVISION", "FOV")
 IDENTICAL = 0.1
 """Share of the poses. A person who holds a camera never gives the same numbers twice."""
 _LEAST_IDENTICAL = 3
@@ -92,19 +91,15 @@ def _off_centre(camera: Camera, x: float, y: float) -> float:
 def _view_deg(camera: Camera) -> float:
     """What the longer side shows by the focal length alone, as a pinhole's or as a fisheye's."""
     half = max(side / 2 / f for side, f in zip(_size(camera), camera.focal.tolist(), strict=True))
-    return math.degrees(2 * (half if _is_fisheye(camera) else math.atan(half)))
+    return math.degrees(2 * (math.atan(half) if camera.is_perspective else half))
 
 
 def _size(camera: Camera) -> tuple[int, int]:
     return camera.width, camera.height
 
 
-def _is_fisheye(camera: Camera) -> bool:
-    return any(word in camera.model for word in _FISHEYE)
-
-
 def _wide_by_nature(camera: Camera, view: float) -> bool:
-    return _is_fisheye(camera) and VIEW_DEG[1] < view <= 360
+    return not camera.is_perspective and VIEW_DEG[1] < view <= 360
 
 
 def _standing(scene: Scene) -> Notice | None:
