@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from relocal.sfm.consistency import (
     share_that_fits,
     verified,
 )
+from relocal.training import train
 
 seeds = st.integers(0, 10_000)
 
@@ -156,5 +158,14 @@ def test_points_fit_their_scene_and_no_other_poses(tiny_scene: Scene) -> None:
             check_points(replace(tiny_scene, poses=poses), tiny_scene.points, train, "tiny")
 
 
+@pytest.mark.parametrize("number", [1, 5, 7, 10])
+def test_a_training_with_map_points_of_other_poses_is_refused(
+    tiny_scene: Scene, tmp_path: Path, number: int
+) -> None:
+    _, poses = list(wrong_poses(tiny_scene.poses))[number]
+    with pytest.raises(InputError, match="observations of map points fit the poses"):
+        train(replace(tiny_scene, poses=poses.canonical()), tmp_path / "run")
+
+
 def test_the_limit_lies_between_right_and_wrong() -> None:
-    assert 0.43 + 0.1 < LEAST_SHARE < 0.93 - 0.1
+    assert 0.43 + 0.1 < LEAST_SHARE < 0.79 - 0.1

@@ -17,6 +17,7 @@ from strange_recordings import (
     RECORDINGS,
     UTM,
     cambridge,
+    exif_photo,
     photo,
     transforms,
     tum,
@@ -27,7 +28,15 @@ from strange_recordings import (
 from relocal.datasets import import_scene
 from relocal.errors import InputError
 from relocal.evaluation import evaluate
-from relocal.localizers import MapConfig, Structure, build_map
+from relocal.exporting import ExportConfig, export
+from relocal.localizers import (
+    Localizer,
+    MapConfig,
+    Structure,
+    build_map,
+    open_localizer,
+    open_localizers,
+)
 from relocal.metrics import median
 from relocal.pose import Pose, matrix_to_quaternion, position_error
 from relocal.scene import Scene, load_scene, save_scene
@@ -264,3 +273,47 @@ class TestPosesThatCannotBe:
 
     def test_true_poses_make_a_map(self, scene: Scene) -> None:
         assert len(build_map(scene, MapConfig(limit=1000))) > 100
+
+
+class TestFocalLengthsOfExif:
+    """What camera apps write into EXIF is believed, and doubted aloud where it cannot be."""
+
+    @pytest.fixture(scope="class")
+    def exported(
+        self, tiny_run: Path, tiny_scene: Scene, tmp_path_factory: pytest.TempPathFactory
+    ) -> Path:
+        out = tmp_path_factory.mktemp("exports") / "tiny"
+        export(tiny_run, tiny_scene, out, ExportConfig(photos=2))
+        return out
+
+    @pytest.fixture(params=["regressor", "exported", "retrieval", "structure", "hybrid"])
+    def localizer(
+        self, request: Any, tiny_run: Path, tiny_map: Path, tiny_scene: Scene
+    ) -> Localizer:
+        if request.param == "exported":
+            return open_localizer(request.getfixturevalue("exported"))
+        (found,) = open_localizers([tiny_run, tiny_map], [request.param], tiny_scene).values()
+        return found
+
+    @pytest.mark.parametrize("focal_mm", [14, 64, 90])
+    def test_another_lens_is_told(
+        self, focal_mm: int, localizer: Localizer, tiny_scene: Scene, tmp_path: Path
+    ) -> None:
+        exif_photo(tmp_path / "photo.jpg", tiny_scene, focal_mm)
+        found = localizer.localize(tmp_path / "photo.jpg")
+        assert found is None or found.warnings[0].code == "exif-focal-contradicts"
+
+    def test_the_true_one_is_believed_in_silence(
+        self, localizer: Localizer, tiny_scene: Scene, tmp_path: Path
+    ) -> None:
+        exif_photo(tmp_path / "photo.jpg", tiny_scene, 31)
+        found = localizer.localize(tmp_path / "photo.jpg")
+        assert found is not None
+        assert found.warnings == ()
+
+    def test_one_that_leaves_nothing_to_see_is_refused_by_its_name(
+        self, tiny_run: Path, tiny_scene: Scene, tmp_path: Path
+    ) -> None:
+        exif_photo(tmp_path / "photo.jpg", tiny_scene, 600)
+        with pytest.raises(InputError, match="EXIF"):
+            open_localizer(tiny_run).localize(tmp_path / "photo.jpg")

@@ -68,11 +68,15 @@ class TrainingData:
         cell_px = STEM_STRIDE if config.cached == "stem" else 1
         self.window = input_camera(self.camera, config.view, cell_px)
         self.train, self.validation = split_validation(scene, every, config.validate)
-        self.depth = _depth(scene, config)
         if scene.points is not None:
             some = self.train[:: max(1, len(self.train) // _CHECKED_IMAGES)].tolist()
             check_points(scene, scene.points, some, scene.name)
+<<<<<<< HEAD
         self.poses = scene.poses.canonical().shifted(-self.origin)
+=======
+        self.depth = _depth(scene, config)
+        self.poses = scene.poses.canonical()
+>>>>>>> doubts
         self.points: PointSampler | None = None
         self.point_generator = torch.Generator()
         if scene.points is not None and takes_points(build_loss(config.loss)):
