@@ -71,12 +71,8 @@ class TrainingData:
         if scene.points is not None:
             some = self.train[:: max(1, len(self.train) // _CHECKED_IMAGES)].tolist()
             check_points(scene, scene.points, some, scene.name)
-<<<<<<< HEAD
-        self.poses = scene.poses.canonical().shifted(-self.origin)
-=======
         self.depth = _depth(scene, config)
-        self.poses = scene.poses.canonical()
->>>>>>> doubts
+        self.poses = scene.poses.canonical().shifted(-self.origin)
         self.points: PointSampler | None = None
         self.point_generator = torch.Generator()
         if scene.points is not None and takes_points(build_loss(config.loss)):
