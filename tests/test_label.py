@@ -351,7 +351,7 @@ def test_two_sources_of_one_name_and_two_at_work_are_refused(
         ({"step": 0.0}, "--step: must be in"),
         ({"frames": 2}, "--frames: must be at least 3"),
         ({"features": 9}, "--features: must be at least 100"),
-        ({"camera_model": "FISHEYE"}, "--camera-model: there is no 'FISHEYE'"),
+        ({"camera_model": "EUCM"}, "--camera-model: there is no 'EUCM'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], reason: str) -> None:

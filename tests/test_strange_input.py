@@ -374,14 +374,14 @@ def test_camera_that_is_not_supported_is_refused(
     shutil.copytree(tiny_scene.folder / "images", tmp_path / "project/images")
     model = tmp_path / "project/sparse/0"
     model.mkdir(parents=True)
-    (model / "cameras.txt").write_text("1 OPENCV_FISHEYE 160 120 144 144 80 60 0 0 0 0\n")
+    (model / "cameras.txt").write_text("1 EQUIRECTANGULAR 160 120 160 120\n")
     (model / "images.txt").write_text(f"1 1 0 0 0 0 0 0 1 {tiny_scene.images[0]}\n\n")
     (model / "points3D.txt").write_text("")
     command = ("import", "colmap", tmp_path / "project", "--out", tmp_path / "scene")
     code, said = call(*command)
     assert code == 2
-    assert f"{model}/cameras.txt, line 1: camera model OPENCV_FISHEYE" in said
-    assert "use one of SIMPLE_PINHOLE" in said
+    assert f"{model}/cameras.txt, line 1: the camera model EQUIRECTANGULAR" in said
+    assert "cut it into pinhole views" in said
     (model / "cameras.txt").write_text("1 PINHOLE 160 120 144 144 80 60\n")
     assert call(*command)[0] == 0
     assert (
