@@ -14,7 +14,7 @@ from relocal.pose import Pose
 from relocal.scene.lost import is_lost, number
 
 _POSE = 7  # numbers of a pose
-_LARGEST = 1e9  # a coordinate that no camera has: its square would be infinite in the end
+_LARGEST = 1e12  # no camera is farther from an origin on the Earth, in millimetres
 _NOT_UNIT = 1e-3  # of a quaternion's length; files have six digits
 
 

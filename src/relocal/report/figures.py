@@ -27,7 +27,6 @@ COLOURS = (
     *(PREDICTED, "#12876f", "#c23b78", "#2f6fd0", "#8c6d1f"),
     *("#17a5c4", "#8fae1b", "#b3261e", "#1f2f6b", "#b18ae0"),
 )
-_SMALL = 0.01  # a length below it, in whatever unit, is told by its first digits
 _FAR = 20.0  # extents of the cameras that the world's origin may lie away, to be in a picture
 _FAR_APART = 20.0  # ratio of errors from which only logarithms show both
 
@@ -198,6 +197,13 @@ def _curve(
     return np.insert(values, 0, 0.0), np.insert(shares, 0, 0.0)
 
 
+def length_text(value: float) -> str:
+    """A length in the scene's unit; what is small has more digits, for the unit may be large."""
+    if 0 < value < 1e-3:
+        return f"{value:.2g}"
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
+
+
 def title(report: Report, method: str | None) -> str:
     """What a view of a method's answers shows, and how good they are."""
     if method is None:
@@ -205,7 +211,7 @@ def title(report: Report, method: str | None) -> str:
     numbers = report.summary()[method]
     far = numbers["median_position"]
     return (
-        f"{report.scene}: {method}, median {far:{'.2g' if far < _SMALL else '.3f'}} "
+        f"{report.scene}: {method}, median {length_text(far)} "
         f"{report.unit}, {numbers['median_rotation_deg']:.2f}°"
     )
 

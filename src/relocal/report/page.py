@@ -27,6 +27,7 @@ from relocal.report.figures import (
     TRUE,
     Quantity,
     colours,
+    length_text,
 )
 from relocal.report.making import facts, options, provenance
 from relocal.report.panels import curves_panel, distance_panel, outside, view_panel
@@ -210,7 +211,7 @@ def _photo(report: Report, photos: Photos, method: str, index: int) -> str:
     name, errors = report.images[index], report.methods[method].errors
     position, rotation = float(errors.position[index]), float(errors.rotation_deg[index])
     answered = math.isfinite(position)
-    error = f"{position:.3f} {report.unit}, {rotation:.2f}°" if answered else NO_ANSWER
+    error = f"{length_text(position)} {report.unit}, {rotation:.2f}°" if answered else NO_ANSWER
     picture = _picture(name, photos.thumbnails[index]) if photos.thumbnails else ""
     return f"<li>{picture}<span>{escape(name)}</span> <span>{escape(error)}</span></li>"
 

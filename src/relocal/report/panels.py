@@ -28,6 +28,7 @@ from relocal.report.figures import (
     errors_of,
     ground_axes,
     known_poses,
+    length_text,
     of_place,
     picture_origin,
     plot_curves,
@@ -208,7 +209,7 @@ def _box(
 def _amount(value: float, report: Report, quantity: Quantity) -> str:
     if not np.isfinite(value):
         return "no answer"
-    return f"{value:.3f} {report.unit}" if quantity == "position" else f"{value:.2f}°"
+    return f"{length_text(value)} {report.unit}" if quantity == "position" else f"{value:.2f}°"
 
 
 def panel(draw: Callable[[Any], None], alt: str, height: float = 3.2) -> str:

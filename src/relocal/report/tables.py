@@ -13,7 +13,7 @@ from relocal.report.corruptions import (
     corruption_rows,
     corruptions_to_json,
 )
-from relocal.report.figures import CURVES, TOP_VIEW
+from relocal.report.figures import CURVES, TOP_VIEW, length_text
 from relocal.report.lines import pose_to_json
 from relocal.report.making import trainings, unit_name
 from relocal.report.reconstruction import RECONSTRUCTION
@@ -200,13 +200,6 @@ def numbers(report: Report) -> list[list[str]]:
 
 def _or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
-
-
-def length_text(value: float) -> str:
-    """A length in the scene's unit; what is small has more digits, for the unit may be large."""
-    if 0 < value < 1e-3:
-        return f"{value:.2g}"
-    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
 
 
 def _line(cells: list[str]) -> str:
