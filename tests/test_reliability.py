@@ -275,16 +275,16 @@ class TestPosesThatCannotBe:
         assert len(build_map(scene, MapConfig(limit=1000))) > 100
 
 
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tiny_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run's network as ONNX."""
+    out = tmp_path_factory.mktemp("exports") / "tiny"
+    export(tiny_run, tiny_scene, out, ExportConfig(photos=2))
+    return out
+
+
 class TestFocalLengthsOfExif:
     """What camera apps write into EXIF is believed, and doubted aloud where it cannot be."""
-
-    @pytest.fixture(scope="class")
-    def exported(
-        self, tiny_run: Path, tiny_scene: Scene, tmp_path_factory: pytest.TempPathFactory
-    ) -> Path:
-        out = tmp_path_factory.mktemp("exports") / "tiny"
-        export(tiny_run, tiny_scene, out, ExportConfig(photos=2))
-        return out
 
     @pytest.fixture(params=["regressor", "exported", "retrieval", "structure", "hybrid"])
     def localizer(
