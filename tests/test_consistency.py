@@ -105,12 +105,13 @@ def test_pairs_are_some_by_pose_and_some_by_recording() -> None:
     assert sample_pairs(np.zeros((0, 2), int), 2, 20) == [(0, 1)]
 
 
-def test_few_pairs_are_no_verdict() -> None:
+def test_few_pairs_are_no_verdict_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
     draw = np.random.default_rng(0)
     poses = Pose.stack([some_pose(draw) for _ in range(2)])
     one = torch.from_numpy(draw.normal(size=(40, 3)))
     pairs = [(0, 1, one, one.flip(0))]
     assert check_matches("place", poses, pairs * 4) is None
+    assert "place: too few photos" in caplog.text
     with pytest.raises(InputError, match="mirrored world"):
         check_matches("place", poses, pairs * 5)
 

@@ -4,6 +4,7 @@ Matches that two photos verify by themselves, without the poses, must lie where 
 Poses of a mirrored world, in other axes, or with quaternions in another order put them elsewhere.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -38,6 +39,8 @@ _STEPS = (1, 2, 4, 8)  # of images in the order of recording
 _VERIFY_RAD = 0.004
 _MOST_TURN_RAD = 1.0  # cameras that look elsewhere by more see little of the same
 _UNTURNED = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+
+_LOG = logging.getLogger(__name__)
 
 Rays = Float[Tensor, "m 3"]
 PairRays = Iterable[tuple[int, int, Rays, Rays]]
@@ -144,7 +147,7 @@ def check_matches(place: Path | str, poses: Pose, pairs: PairRays) -> float | No
         pairs: Verified matches of pairs of images.
 
     Returns:
-        The median share of matches that fit; None where too few pairs can tell.
+        The median share of matches that fit; None, with a warning, where too few pairs can tell.
 
     Raises:
         InputError: If it is below ``LEAST_SHARE``.
@@ -152,6 +155,10 @@ def check_matches(place: Path | str, poses: Pose, pairs: PairRays) -> float | No
     shares = [share_that_fits(r, s, poses[b].inverse() @ poses[a]) for a, b, r, s in pairs]
     known = [share for share in shares if share is not None]
     if len(known) < LEAST_PAIRS:
+        _LOG.warning(
+            f"{place}: too few photos show the same things from different places to tell whether "
+            "the poses are right."
+        )
         return None
     what = f"{len(known)} pairs of images", "verified matches fit the poses"
     return _checked(place, median(known), what)
