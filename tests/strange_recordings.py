@@ -318,11 +318,31 @@ def exif_photo(out: Path, scene: Scene, focal_mm: int, index: int = 0) -> None:
         image.convert("RGB").save(out, "JPEG", exif=exif, quality=95)
 
 
+def squeezed_video(out: Path, scene: Scene) -> None:
+    """A video, 3:4 of the photos' width, whose header says the width that it is shown at."""
+    import cv2
+
+    camera = scene.cameras[0]
+    stored, shown = (camera.width * 3 // 4, camera.height), (camera.width, camera.height)
+    video = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"mp4v"), 10, stored)
+    for i in first_recording(scene, 2)[:75]:
+        with Image.open(scene.path(i)) as image:
+            frame = np.asarray(image.convert("RGB").resize(stored, Image.Resampling.BOX))
+        video.write(np.ascontiguousarray(frame[:, :, ::-1]))
+    video.release()
+    data = bytearray(out.read_bytes())
+    header = data.index(b"tkhd") + 4  # of the track: version, times, ..., a matrix, the size
+    at = header + (84 if data[header] == 0 else 96) - 8
+    data[at : at + 8] = b"".join((side << 16).to_bytes(4, "big") for side in shown)
+    out.write_bytes(data)
+
+
 OF_A_SCENE: dict[str, Callable[[Path, Scene], None]] = {
     "exif-64mm": exif_64mm,
     "mirrored": mirrored,
     "opencv-axes": opencv_axes,
     "scene-in-utm": scene_in_utm,
+    "squeezed-video.mp4": squeezed_video,
 }
 """Those that need photos of a real or rendered place."""
 
