@@ -169,7 +169,6 @@ def write_matrix(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path],
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (write_pose(""), "4 x 4"),
         (write_pose("1 0 0\n0 1 0\n0 0 1\n"), "4 x 4"),
         (write_pose("1 0 0 0\n0 1 0\n"), "4 rows of 4 numbers"),
         (write_pose("one 0 0 0\n"), "4 rows of 4 numbers"),

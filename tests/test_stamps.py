@@ -88,13 +88,23 @@ def test_other_clock_is_no_other_unit(count: int, gap: float) -> None:
     assert matched.notices == ()
 
 
-def test_lost_pose_counts_only_where_no_other_is_near() -> None:
+def test_lost_pose_is_not_made_up_from_its_neighbour() -> None:
+    """At 60 frames a second the next pose is near, but of another image."""
     matched = match_stamps(
         stamped(["1.0", "2.0", "3.0"]),
-        stamped(["1.0", "1.01", "2.0"]),
-        np.array([True, False, True]),
+        stamped(["1.0", "1.01", "2.0", "2.0"]),
+        np.array([True, False, True, False]),
     )
-    assert matched.rows == [1, 2, None]
+    assert matched.rows == [0, 3, None]  # of two of one time the one that is there
+
+
+@given(st.integers(2, 60), st.sets(st.integers(0, 59)))
+def test_every_lost_row_of_a_fast_recording_is_an_image_without_a_pose(
+    count: int, gone: set[int]
+) -> None:
+    times = [f"{100 + k / 60:.6f}" for k in range(count)]
+    lost = np.array([k in gone for k in range(count)])
+    assert match_stamps(stamped(times), stamped(times), lost).rows == list(range(count))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from relocal.images import is_there, open_photo, photo_sizes
 from relocal.notices import Notice
 from relocal.scene import Points, Scene
 from relocal.scene.account import LOST, NO_FILE, NO_TRACK, OTHER_MODEL, UNSEEN, Account, Tally
+from relocal.scene.lost import LARGEST
 from relocal.scene.order import natural_key
 from relocal.scene.scene import UNITS, some
 
@@ -50,7 +51,7 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
     listed, cameras, camera_index, poses, points = chosen.model
     root = images if images is not None else _image_root(path, chosen.folder, listed)
     found = find_photos(root, listed, str(chosen.folder))
-    finite = torch.isfinite(torch.cat([poses.position, poses.quaternion], dim=1)).all(dim=1)
+    finite = (torch.cat([poses.position, poses.quaternion], dim=1).abs() < LARGEST).all(dim=1)
     own = {i: name for i, name in enumerate(found.names) if name is not None}
     kept = sorted((i for i in own if finite[i]), key=lambda i: natural_key(own[i]))
     left = {

@@ -135,7 +135,7 @@ def _depth_slam_poses(
 def _pose_file(file: Path) -> np.ndarray | None:
     """The pose in a file; None where it says that there is none."""
     try:
-        rows = [row.split() for row in file.read_text("utf-8").splitlines()]
+        rows = [row.split() for row in file.read_text("utf-8-sig").splitlines()]
         matrix = np.array([[number(v) for v in row] for row in rows if row])
     except ValueError as error:
         raise InputError(f"{file}: a pose is 4 rows of 4 numbers ({error}).") from error
@@ -152,6 +152,8 @@ def pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray | None:
     Raises:
         InputError: If it is neither.
     """
+    if not np.isfinite(matrix).any():  # nothing at all, too
+        return None
     if matrix.shape == (4, 4) and is_lost(matrix, matrix[:3, :3]):
         return None
     return checked_pose_matrix(matrix, where)

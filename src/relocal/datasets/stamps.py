@@ -54,7 +54,8 @@ def match_stamps(
     Args:
         images: Stamps of the images.
         poses: Stamps of the poses.
-        lost: Poses that are none; they count for an image that no other pose is near to.
+        lost: Poses that are none. An image that such a pose is nearest to has none, though its
+            neighbour's is near; of two of one time the other counts.
 
     Raises:
         InputError: If a stamp is no number.
@@ -67,7 +68,7 @@ def match_stamps(
         chosen = next(fitting, chosen)
     times, known = mine.times(chosen[0]), theirs.times(chosen[1])
     order = sorted(range(len(images)), key=lambda i: mine.stamps[i])
-    rows = _nearest_sound(times[order], known, lost)
+    rows = _nearest_rows(times[order], known, lost)
     ranges = f"Images are {_range(times)}, poses {_range(known)}."
     told = [
         Notice("stamps-scaled", f"{what}: its time stamps are taken as {unit}.")
@@ -123,16 +124,19 @@ def _nearest(times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"]) -> Int[
     return np.where(near, best, -1)
 
 
-def _nearest_sound(
+def _nearest_rows(
     times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"], lost: Bool[np.ndarray, " m"]
 ) -> list[int | None]:
-    """The pose nearest to each time; one that is none where no other is near."""
-    found = np.full(len(times), -1)
-    for kind in (lost, ~lost):
+    """The pose nearest to each time, of two as near one that is not lost."""
+    found, apart = np.full(len(times), -1), np.full(len(times), np.iinfo(np.int64).max)
+    for kind in (~lost, lost):
         rows = np.flatnonzero(kind)
         rows = rows[np.argsort(known[rows], kind="stable")]
         near = _nearest(times, known[rows])
-        found = np.where(near >= 0, rows[near] if len(rows) else -1, found)
+        if len(rows):
+            distance = np.abs(known[rows[near]] - times)
+            nearer = (near >= 0) & (distance < apart)
+            found, apart = np.where(nearer, rows[near], found), np.where(nearer, distance, apart)
     return [None if row < 0 else row for row in found.tolist()]
 
 
