@@ -31,7 +31,8 @@ from relocal.notices import Notice
 from relocal.scene import Scene, load_scene
 from relocal.scene.account import LOST, NO_FILE, NO_POSE, NO_TRACK, UNSEEN, Account, Tally
 from relocal.scene.files import save_points
-from relocal.sfm.accounts import PASSED_OVER, added_account, label_account
+from relocal.sfm.accounts import PASSED_OVER, added_account, label_account, passed_over
+from relocal.sfm.sources import Gathered
 
 CASES = [
     (reader, build, fates) for reader, built in BUILDERS.items() for build, fates in built.items()
@@ -291,3 +292,28 @@ def test_scene_refuses_a_camera_beyond_measure(tiny_scene: Scene) -> None:
     position[2, 1] = -3.4028235e38
     with pytest.raises(InputError, match=r"of seq.*below 1e\+12"):
         replace(tiny_scene, poses=replace(tiny_scene.poses, position=position))
+
+
+def test_frames_that_are_passed_over_count_once(tiny_scene: Scene) -> None:
+    """A recording that the scene has is added again, as in a folder with another one."""
+    walk = tiny_scene.sequence(0)
+    own = [f"{walk}/passed {k}" for k in range(30)]
+    old: dict[str, Any] = {
+        "left_out": {own[0]: "is blurred"},
+        "frames_passed_over": 29,
+        "passed_over": {walk: 29},
+    }
+    found = Gathered([], {}, {walk: (tiny_scene.images[0], *own), "new": ("a", "b")})
+    assert passed_over(found, tiny_scene, old) == ({walk: 29, "new": 2}, 29)
+    # One of them is taken now.
+    fewer = Gathered([], {}, {walk: tuple(own[2:])})
+    assert passed_over(fewer, tiny_scene, old) == ({walk: 28}, 29)
+    # Labels of before recordings were counted one by one, and a scene that was not labelled.
+    less = {"left_out": old["left_out"], "frames_passed_over": 29}
+    assert passed_over(found, tiny_scene, less) == ({walk: 29, "new": 2}, 29)
+    assert passed_over(found, tiny_scene, {}) == ({walk: 30, "new": 2}, 0)
+    account = label_account(len(tiny_scene), {}, len(tiny_scene), 29)
+    more = added_account(account, {}, 5, {}, 31, set(), counted=29)
+    assert more is not None
+    assert more.images.left == {PASSED_OVER: 31}
+    assert more.images.listed == len(tiny_scene) + 5 + 31

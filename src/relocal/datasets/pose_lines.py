@@ -38,8 +38,8 @@ def read_pose_lines(
         option: What gave it, for messages.
         focal: Whether a focal length in pixels has to follow. Without it any numbers may: some
             systems write how far off they think they are.
-        lost: Takes the names, without suffix, of images whose pose is none (not finite, zeros, or beyond measure);
-            such lines are refused without it.
+        lost: Takes the names, without suffix, of images whose pose is none (not finite, zeros, or
+            beyond measure); such lines are refused without it.
 
     Raises:
         InputError: If the file is missing or a line is not of that form.

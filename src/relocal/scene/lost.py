@@ -1,7 +1,8 @@
 """Lost frames: how recordings write that tracking had no pose for an image.
 
 ScanNet writes -inf, 12-Scenes what C's runtime on Windows prints for a number that is none
-(``-1.#IND``), others zeros or the largest number that there is. Such an image has no pose; it is left out and counted.
+(``-1.#IND``), others zeros or the largest number that there is. Such an image has no pose; it is
+left out and counted.
 """
 
 import re
