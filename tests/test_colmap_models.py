@@ -68,3 +68,19 @@ def test_damaged_model_is_refused_for_itself(tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text("no\n")
     with pytest.raises(InputError, match=r"images\.txt, line 1: "):
         read_colmap_model(tmp_path)
+
+
+def test_one_name_of_two_images_is_refused_by_name(tmp_path: Path) -> None:
+    model(tmp_path, ["0.png", "1.png", "1.png"])
+    photo(tmp_path / "0.png")
+    with pytest.raises(InputError, match=r"images\.txt: has 2 images of the name 1\.png"):
+        read_colmap_model(tmp_path)
+
+
+def test_text_may_be_marked_at_its_beginning(tmp_path: Path) -> None:
+    model(tmp_path, ["0.png", "1.png"])
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    for k in range(2):
+        photo(tmp_path / f"{k}.png")
+    assert read_colmap_model(tmp_path).images == ("0.png", "1.png")

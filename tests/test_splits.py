@@ -165,7 +165,7 @@ def test_exact_name_comes_before_another_suffix(scene_of: SceneOf, tmp_path: Pat
         ('{"train": "seq-01", "test": "seq-02"}', "not a JSON file"),
         ("[1, 2]", "not a JSON file"),
         ('{"train": null, "test": []}', "not a JSON file"),
-        ('{"train": ["seq-01/frame-000000.png"], "test": []}', "no images for test"),
+        ('{"train": [], "test": ["seq-01/frame-000000.png"]}', "no images for train"),
         ('{"train": ["frame-000000.png"], "test": []}', "1 images in train.*frame-000000.png"),
         (
             '{"train": ["seq-01/frame-000001.png"], "test": ["seq-01/frame-000001.jpg"]}',
@@ -226,3 +226,11 @@ def test_a_rule_takes_the_place_of_what_own_lists_said(tiny_scene: Scene) -> Non
         told = apply_split(scene, rule).account
         assert told is not None
         assert tuple(notice.code for notice in told.notices) == kept
+
+
+def test_a_file_may_say_that_there_are_no_test_images(scene_of: SceneOf, tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    content = json.dumps({"train": frames(3), "test": []})
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode())  # as some editors mark a text
+    scene = apply_split(scene_of(frames(5)), str(file))
+    assert scene.splits == {"train": tuple(frames(3)), "test": ()}

@@ -142,7 +142,15 @@ def test_both_time_ranges_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("poses", ["first half", "every tenth", "two of three"])
 @pytest.mark.parametrize("start_ns", [0, 5 * 10**9, 3600 * 10**9])
-@pytest.mark.parametrize(("mine", "theirs"), [("nanoseconds", "seconds"), ("seconds", "nanoseconds"), ("nanoseconds", "nanoseconds"), ("microseconds", "seconds")])
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("nanoseconds", "seconds"),
+        ("seconds", "nanoseconds"),
+        ("nanoseconds", "nanoseconds"),
+        ("microseconds", "seconds"),
+    ],
+)
 def test_unit_is_recognised_where_tracking_was_lost(
     mine: str, theirs: str, start_ns: int, poses: str
 ) -> None:

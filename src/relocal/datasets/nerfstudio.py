@@ -7,7 +7,7 @@ Blender's scenes (NeRF) are three such files: ``transforms_train.json``, ``_val`
 ScanNet++ has a second list in one, ``test_frames``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from relocal.camera import Camera, nerfstudio_camera
 from relocal.datasets.nerfstudio_lists import PARTS, Lists, lists_of, split_of
 from relocal.datasets.photos import find_photos, none_left
 from relocal.datasets.seven_scenes import pose_matrix
+from relocal.datasets.smaller import in_folder, scaled_to_photos, smaller_folder
 from relocal.errors import InputError, unknown
 from relocal.pose import Pose
 from relocal.scene import Scene
@@ -49,8 +50,9 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
 
     Intrinsics are shared or given by frame, as ``fl_x, fl_y, cx, cy, w, h`` and ``k1, k2, p1,
     p2, k3`` (k1 to k4 of OPENCV_FISHEYE), or as ``camera_angle_x``. Frames are put in the natural
-    order of their file names. Images that are missing or whose pose is none are left out; the
-    account counts them.
+    order of their file names. Photos may be smaller by a whole number, also those of ``images_2``,
+    ``images_4`` or ``images_8`` where there is no ``images``. Images that are missing or whose pose
+    is none are left out; the account counts them.
 
     The file's own lists split the scene. Validation images are the test split where there is no
     list of test images, and in neither split where there is one. Images of no list train where the
@@ -69,6 +71,10 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
         raise unknown("--unit", unit, UNITS)
     frames, lists, place = _read(path)
     root = place.parent
+    every = [frame.listed for frame in frames]
+    if (folder := smaller_folder(root, every, str(place), _SUFFIXES)) is not None:
+        frames = [replace(frame, listed=in_folder(frame.listed, folder)) for frame in frames]
+        lists = {part: [in_folder(name, folder) for name in names] for part, names in lists.items()}
     found = find_photos(root, [frame.listed for frame in frames], str(place), _SUFFIXES)
     own = dict(enumerate(found.names))
     order = sorted(own, key=lambda i: natural_key(own[i] or frames[i].listed))
@@ -89,7 +95,7 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
     frame_names = list(zip((frame.listed for frame in frames), found.names, strict=True))
     called = "transforms_{}.json" if "*" in place.name else "{}_filenames"
     splits, notices = split_of(lists, frame_names, photos, str(place), called)
-    return Scene(
+    scene = Scene(
         name=root.resolve().name,
         unit=unit,
         image_root=root,
@@ -108,10 +114,11 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
             "listed_images": len(frames),
             "missing_images": left[NO_FILE],
         },
-        account=Account(
-            images=Tally.of(len(frames), len(names), left), notices=(*found.notices, *notices)
-        ),
     )
+    scene, smaller = scaled_to_photos(scene)
+    tally = Tally.of(len(frames), len(names), left)
+    account = Account(images=tally, notices=(*found.notices, *smaller, *notices))
+    return replace(scene, account=account)
 
 
 def _read(path: Path) -> tuple[list[_Frame], Lists, Path]:

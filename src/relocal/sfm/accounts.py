@@ -51,7 +51,9 @@ def added_account(
         return None
     more = _tally(placed, left, placed + len(left), passed_over)
     then = {name: _reason(name, why) for name, why in old.items() if name in again}
-    return Account(images=before.images.with_more(more, then, {PASSED_OVER: counted}), notices=before.notices)
+    return Account(
+        images=before.images.with_more(more, then, {PASSED_OVER: counted}), notices=before.notices
+    )
 
 
 def passed_over(
