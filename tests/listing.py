@@ -15,8 +15,10 @@ from relocal.scene.account import LOST, NO_FILE, NO_POSE, OTHER_MODEL
 
 READ = "read"
 SIZE = (32, 24)
-NONES = ("nan", "-inf", "-1.#IND", "1.#QNAN", "nan(ind)", "inf", "-nan", "0", "1.#INF00")
-NONES += ("-1.#IND00e+000", "3.4028235e38", "1e308")
+NONES = (
+    *("nan", "-inf", "-1.#IND", "1.#QNAN", "nan(ind)", "inf", "-nan", "0", "1.#INF00"),
+    *("-1.#IND00e+000", "3.4028235e38", "1e308"),
+)
 """How recordings write a number of a pose that is none."""
 
 

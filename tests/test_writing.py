@@ -211,7 +211,7 @@ def test_images_that_do_not_train_stay_so_without_test_images(
     scene = save_scene(replace(scene, splits={"train": train, "test": ()}), tmp_path / "scene")
     with pytest.raises(SystemExit):
         main(["export-scene", str(scene.folder), "--format", layout, "--out", f"{tmp_path}/out"])
-    options = {"labels": tmp_path / "out/labels.txt"} if layout == "7scenes" else {}
+    options: dict[str, Any] = {"labels": tmp_path / "out/labels.txt"} if layout == "7scenes" else {}
     if layout == "tum":
         options = {"split": str(tmp_path / "out/split.json")}
     again = import_scene(layout, tmp_path / "out", tmp_path / "again", **options)

@@ -42,8 +42,8 @@ def smaller_folder(
 
 def in_folder(name: str, folder: str) -> str:
     """A photo's name, its last folder ``images`` put for another."""
-    *_, last = (None, *_FOLDER.finditer(name))
-    return name if last is None else f"{name[: last.end() - 6]}{folder}{name[last.end() :]}"
+    ends = [match.end() for match in _FOLDER.finditer(name)]
+    return f"{name[: ends[-1] - len('images')]}{folder}{name[ends[-1] :]}" if ends else name
 
 
 def scaled_to_photos(scene: Scene) -> tuple[Scene, tuple[Notice, ...]]:
