@@ -15,7 +15,10 @@ from relocal.scene.account import LOST, NO_FILE, NO_POSE, OTHER_MODEL
 
 READ = "read"
 SIZE = (32, 24)
-NONES = ("nan", "-inf", "-1.#IND", "1.#QNAN", "nan(ind)", "inf", "-nan", "0", "1.#INF00")
+NONES = (
+    *("nan", "-inf", "-1.#IND", "1.#QNAN", "nan(ind)", "inf", "-nan", "0", "1.#INF00"),
+    *("-1.#IND00e+000", "3.4028235e38", "1e308"),
+)
 """How recordings write a number of a pose that is none."""
 
 
@@ -132,7 +135,7 @@ def colmap(root: Path, fates: Sequence[str]) -> Source:
 def frame(name: str, k: int, fate: str) -> dict[str, Any]:
     matrix = pose(k) @ np.diag([1.0, -1, -1, 1])
     if fate == LOST:
-        matrix = np.full((4, 4), (np.nan, np.inf, -np.inf, 0.0)[k % 4])
+        matrix = np.full((4, 4), (np.nan, np.inf, -np.inf, 0.0, 1e308)[k % 5])
     return {"file_path": name, "transform_matrix": matrix.tolist()}
 
 

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from listing import BUILDERS, NONES, READ, Build, colmap, nerfstudio, reader_of, seven_scenes, tum
+from listing import (
+    BUILDERS,
+    NONES,
+    READ,
+    Build,
+    colmap,
+    nerfstudio,
+    published,
+    reader_of,
+    seven_scenes,
+    tum,
+)
 
 import relocal
 from relocal.datasets import DATASETS, import_scene
@@ -20,7 +31,8 @@ from relocal.notices import Notice
 from relocal.scene import Scene, load_scene
 from relocal.scene.account import LOST, NO_FILE, NO_POSE, NO_TRACK, UNSEEN, Account, Tally
 from relocal.scene.files import save_points
-from relocal.sfm.accounts import PASSED_OVER, added_account, label_account
+from relocal.sfm.accounts import PASSED_OVER, added_account, label_account, passed_over
+from relocal.sfm.sources import Gathered
 
 CASES = [
     (reader, build, fates) for reader, built in BUILDERS.items() for build, fates in built.items()
@@ -243,3 +255,65 @@ def test_labelled_photos_are_accounted_for() -> None:
     assert "belongs to another part" not in more.images.left
     assert more.images.examples["fit no place"] == ("a/5.jpg", "a/3.jpg")
     assert added_account(None, left, 2, {}, 0, new) is None
+
+
+@pytest.mark.parametrize(("lost", "refused"), [(3, False), (4, True)])
+def test_more_than_half_is_of_the_frames_that_are_there(
+    lost: int, refused: bool, tmp_path: Path
+) -> None:
+    """Photos that are missing say nothing of how well the recording was tracked."""
+    source = nerfstudio(tmp_path, [READ] * 3 + [LOST] * lost + [NO_FILE] * 6)
+    if refused:
+        with pytest.raises(InputError, match=f"{lost} of {lost + 3} images have no pose"):
+            import_scene("nerfstudio", source.path, tmp_path / "out")
+    else:
+        assert len(import_scene("nerfstudio", source.path, tmp_path / "out")) == 3
+
+
+def test_published_scene_is_not_asked_again_for_its_lost_frames(tmp_path: Path) -> None:
+    source = published(tmp_path, [READ] * 3 + [LOST] * 5)
+    scene = import_scene("published", source.path, tmp_path / "out")
+    assert len(scene) == 3
+    assert scene.account is not None
+    assert scene.account.images.left == {LOST: 5}
+
+
+@pytest.mark.parametrize("content", ["", "\n", "nan\n", "-1.#IND00e+000 0 0 0\n" * 4])
+def test_pose_file_without_a_number_is_a_lost_frame(content: str, tmp_path: Path) -> None:
+    source = seven_scenes(tmp_path, [READ] * 3)
+    (tmp_path / "seq-01/frame-000001.pose.txt").write_text(content)
+    scene = DATASETS["7scenes"](source.path)
+    assert scene.account is not None
+    assert scene.account.images.left == {LOST: 1}
+
+
+def test_scene_refuses_a_camera_beyond_measure(tiny_scene: Scene) -> None:
+    position = tiny_scene.poses.position.clone()
+    position[2, 1] = -3.4028235e38
+    with pytest.raises(InputError, match=r"of seq.*below 1e\+12"):
+        replace(tiny_scene, poses=replace(tiny_scene.poses, position=position))
+
+
+def test_frames_that_are_passed_over_count_once(tiny_scene: Scene) -> None:
+    """A recording that the scene has is added again, as in a folder with another one."""
+    walk = tiny_scene.sequence(0)
+    own = [f"{walk}/passed {k}" for k in range(30)]
+    old: dict[str, Any] = {
+        "left_out": {own[0]: "is blurred"},
+        "frames_passed_over": 29,
+        "passed_over": {walk: 29},
+    }
+    found = Gathered([], {}, {walk: (tiny_scene.images[0], *own), "new": ("a", "b")})
+    assert passed_over(found, tiny_scene, old) == ({walk: 29, "new": 2}, 29)
+    # One of them is taken now.
+    fewer = Gathered([], {}, {walk: tuple(own[2:])})
+    assert passed_over(fewer, tiny_scene, old) == ({walk: 28}, 29)
+    # Labels of before recordings were counted one by one, and a scene that was not labelled.
+    less = {"left_out": old["left_out"], "frames_passed_over": 29}
+    assert passed_over(found, tiny_scene, less) == ({walk: 29, "new": 2}, 29)
+    assert passed_over(found, tiny_scene, {}) == ({walk: 30, "new": 2}, 0)
+    account = label_account(len(tiny_scene), {}, len(tiny_scene), 29)
+    more = added_account(account, {}, 5, {}, 31, set(), counted=29)
+    assert more is not None
+    assert more.images.left == {PASSED_OVER: 31}
+    assert more.images.listed == len(tiny_scene) + 5 + 31

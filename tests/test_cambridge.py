@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import listing
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -101,3 +102,30 @@ def test_cut_nvm_file_is_refused(keep: int, tiny_scene: Scene, tmp_path: Path) -
     file.write_text(file.read_text()[:keep])
     with pytest.raises(InputError, match=r"reconstruction\.nvm"):
         read_cambridge(tmp_path / "place")
+
+
+@pytest.mark.parametrize("head", ["", "a title\nImageFile, X Y Z W P Q R\n", "\n", "# by hand\n"])
+@pytest.mark.parametrize(
+    "row", ["seq1/1 0.1 0.2", "seq1/1", "seq1\\1 0.1", "0001 0.1 0.2", "seq1/1.png"]
+)
+def test_cut_row_is_no_header(head: str, row: str, tmp_path: Path) -> None:
+    listing.cambridge(tmp_path, [listing.READ] * 6)
+    file = tmp_path / "dataset_train.txt"
+    file.write_text(head + row + "\n" + file.read_text().split("\n\n", 1)[1])
+    with pytest.raises(InputError, match=rf"dataset_train\.txt, line {head.count(chr(10)) + 1}: "):
+        read_cambridge(tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_names_that_begin_as_comments_do_are_read_anywhere(place: int, tmp_path: Path) -> None:
+    listing.cambridge(tmp_path, [listing.READ] * 6)
+    file = tmp_path / "dataset_train.txt"
+    rows = file.read_text().split("\n\n", 1)[1].splitlines()
+    name, numbers = rows[0].split(maxsplit=1)
+    listing.photo(tmp_path / "#1/a b.png")
+    rows.insert(place, f"#1/a b.png {numbers}")
+    rows.insert(place, f"# {name} {numbers}")
+    file.write_text("\n".join(rows))
+    scene = read_cambridge(tmp_path)
+    assert len(scene) == 7
+    assert "#1/a b.png" in scene.splits["train"]

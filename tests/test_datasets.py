@@ -152,6 +152,35 @@ def test_images_without_label_are_left_out_and_counted(tmp_path: Path) -> None:
     assert scene.provenance["images_without_label"] == 2
 
 
+def test_poses_without_a_photo_are_counted(tmp_path: Path) -> None:
+    write_seven_scenes(tmp_path, {1: 6})
+    for number in (2, 3):
+        (tmp_path / frame(1, number)).unlink()
+    account = read_seven_scenes(tmp_path).account
+    assert account is not None
+    assert (account.images.listed, account.images.read) == (6, 4)
+    names = tuple(f"seq-01/frame-{number:06d}.color" for number in (2, 3))
+    assert account.images.examples == {"no file": names}
+
+
+@pytest.mark.parametrize("prefix", ["seq-01\\", "C:\\data\\seq-01\\", "/data/kitchen/seq-01/"])
+def test_labels_may_be_of_another_computer(prefix: str, tmp_path: Path) -> None:
+    write_seven_scenes(tmp_path, {1: 4})
+    pose = some_poses(1)[0]
+    names = [frame(1, number) for number in range(3)]
+    labels = tmp_path / "labels.txt"
+    moved = [prefix + Path(name).name for name in names]
+    labels.write_text("".join(label_line(name, pose) for name in moved))
+    scene = read_seven_scenes(tmp_path, labels)
+    assert scene.images == tuple(names)
+    assert scene.account is not None
+    assert [notice.code for notice in scene.account.notices] == ["paths-elsewhere"]
+    assert scene.account.images.left == {"no pose": 1}
+    labels.write_text("".join(label_line(name, pose) for name in [names[0], *moved]))
+    with pytest.raises(InputError, match="is listed again as"):
+        read_seven_scenes(tmp_path, labels)
+
+
 def test_frame_stored_twice_counts_once(tmp_path: Path) -> None:
     write_seven_scenes(tmp_path, {1: 2})
     picture(tmp_path / frame(1, 0, "jpg"), 64, 48)
@@ -169,7 +198,6 @@ def write_matrix(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path],
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (write_pose(""), "4 x 4"),
         (write_pose("1 0 0\n0 1 0\n0 0 1\n"), "4 x 4"),
         (write_pose("1 0 0 0\n0 1 0\n"), "4 rows of 4 numbers"),
         (write_pose("one 0 0 0\n"), "4 rows of 4 numbers"),

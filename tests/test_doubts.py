@@ -80,7 +80,7 @@ def test_cameras_with_one_fault_are_told_of_together() -> None:
     assert "2 cameras of 13 of 20 images" in notice.text
 
 
-@pytest.mark.parametrize(("same", "doubted"), [(0, False), (2, False), (3, True), (20, True)])
+@pytest.mark.parametrize(("same", "doubted"), [(0, False), (2, True), (3, True), (20, True)])
 def test_identical_poses_are_told_and_a_robot_may_wait(same: int, doubted: bool) -> None:
     scene = scene_of([Camera.pinhole(640, 480, 525.0, 525.0, 320.0, 240.0)])
     position, quaternion = scene.poses.position.clone(), scene.poses.quaternion.clone()
@@ -91,6 +91,34 @@ def test_identical_poses_are_told_and_a_robot_may_wait(same: int, doubted: bool)
     for notice in notices:
         assert f"{same} of 20 images" in notice.text
         assert "robot waits" in notice.text
+
+
+def test_a_single_pair_among_many_is_no_tenth() -> None:
+    scene = scene_of([Camera.pinhole(640, 480, 525.0, 525.0, 320.0, 240.0)])
+    position = torch.cat([scene.poses.position, scene.poses.position[-1:]])
+    many = replace(
+        scene,
+        images=(*scene.images, "twin.png"),
+        camera_index=torch.cat([scene.camera_index, scene.camera_index[-1:]]),
+        poses=Pose(position, torch.cat([scene.poses.quaternion, scene.poses.quaternion[-1:]])),
+    )
+    assert len(many) == 21
+    assert scene_doubts(many) == ()
+
+
+def test_a_camera_that_no_image_uses_is_not_doubted() -> None:
+    sound = Camera.pinhole(640, 480, 525.0, 525.0, 320.0, 240.0)
+    scene = scene_of([sound])
+    assert (
+        scene_doubts(replace(scene, cameras=(sound, Camera.pinhole(640, 480, 5.0, 50.0, 9.0, 9.0))))
+        == ()
+    )
+
+
+@pytest.mark.parametrize(("focal", "view"), [(20.0, "173°"), (20000.0, "1.8°"), (8000.0, "4.6°")])
+def test_the_field_of_view_is_told_in_plain_digits(focal: float, view: str) -> None:
+    (notice,) = scene_doubts(scene_of([Camera.pinhole(640, 480, focal, focal, 320.0, 240.0)]))
+    assert f"640 x 480 pixels show {view}" in notice.text
 
 
 def nerfstudio_project(folder: Path, **wrong: float) -> Path:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relocal.errors import InputError
+from relocal.notices import Notice
 from relocal.scene import Scene, apply_split, block_split
+from relocal.scene.account import Account, Tally
+from relocal.scene.splits import OF_OWN_LISTS
 
 SceneOf = Callable[..., Scene]
 rules = st.fixed_dictionaries(
@@ -161,7 +165,7 @@ def test_exact_name_comes_before_another_suffix(scene_of: SceneOf, tmp_path: Pat
         ('{"train": "seq-01", "test": "seq-02"}', "not a JSON file"),
         ("[1, 2]", "not a JSON file"),
         ('{"train": null, "test": []}', "not a JSON file"),
-        ('{"train": ["seq-01/frame-000000.png"], "test": []}', "no images for test"),
+        ('{"train": [], "test": ["seq-01/frame-000000.png"]}', "no images for train"),
         ('{"train": ["frame-000000.png"], "test": []}', "1 images in train.*frame-000000.png"),
         (
             '{"train": ["seq-01/frame-000001.png"], "test": ["seq-01/frame-000001.jpg"]}',
@@ -211,3 +215,22 @@ def test_sequence_out_of_range_is_refused(fold: int, scene_of: SceneOf) -> None:
     scene = scene_of(frames(3, "a") + frames(3, "b"))
     with pytest.raises(InputError, match=re.escape(f"--fold {fold}: there are 2 sequences")):
         apply_split(scene, "sequence", fold)
+
+
+def test_a_rule_takes_the_place_of_what_own_lists_said(tiny_scene: Scene) -> None:
+    tally = Tally(listed=len(tiny_scene), read=len(tiny_scene))
+    codes = (*OF_OWN_LISTS, "paths-elsewhere")
+    account = Account(images=tally, notices=tuple(Notice(code, "so") for code in codes))
+    scene = replace(tiny_scene, account=account)
+    for rule, kept in (("official", codes), ("last:25%", codes[-1:]), ("blocks:4/2/0", codes[-1:])):
+        told = apply_split(scene, rule).account
+        assert told is not None
+        assert tuple(notice.code for notice in told.notices) == kept
+
+
+def test_a_file_may_say_that_there_are_no_test_images(scene_of: SceneOf, tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    content = json.dumps({"train": frames(3), "test": []})
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode())  # as some editors mark a text
+    scene = apply_split(scene_of(frames(5)), str(file))
+    assert scene.splits == {"train": tuple(frames(3)), "test": ()}

@@ -88,13 +88,23 @@ def test_other_clock_is_no_other_unit(count: int, gap: float) -> None:
     assert matched.notices == ()
 
 
-def test_lost_pose_counts_only_where_no_other_is_near() -> None:
+def test_lost_pose_is_not_made_up_from_its_neighbour() -> None:
+    """At 60 frames a second the next pose is near, but of another image."""
     matched = match_stamps(
         stamped(["1.0", "2.0", "3.0"]),
-        stamped(["1.0", "1.01", "2.0"]),
-        np.array([True, False, True]),
+        stamped(["1.0", "1.01", "2.0", "2.0"]),
+        np.array([True, False, True, False]),
     )
-    assert matched.rows == [1, 2, None]
+    assert matched.rows == [0, 3, None]  # of two of one time the one that is there
+
+
+@given(st.integers(2, 60), st.sets(st.integers(0, 59)))
+def test_every_lost_row_of_a_fast_recording_is_an_image_without_a_pose(
+    count: int, gone: set[int]
+) -> None:
+    times = [f"{100 + k / 60:.6f}" for k in range(count)]
+    lost = np.array([k in gone for k in range(count)])
+    assert match_stamps(stamped(times), stamped(times), lost).rows == list(range(count))
 
 
 @pytest.mark.parametrize(
@@ -128,3 +138,33 @@ def test_both_time_ranges_are_told(tmp_path: Path) -> None:
     assert scene.account is not None
     assert [notice.code for notice in scene.account.notices] == ["clocks-apart"]
     assert "to 1009.500 s" in scene.account.notices[0].text
+
+
+@pytest.mark.parametrize("poses", ["first half", "every tenth", "two of three"])
+@pytest.mark.parametrize("start_ns", [0, 5 * 10**9, 3600 * 10**9])
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("nanoseconds", "seconds"),
+        ("seconds", "nanoseconds"),
+        ("nanoseconds", "nanoseconds"),
+        ("microseconds", "seconds"),
+    ],
+)
+def test_unit_is_recognised_where_tracking_was_lost(
+    mine: str, theirs: str, start_ns: int, poses: str
+) -> None:
+    """Since the boot, of a recording of which a part has poses."""
+    images = [33_333_000 * k for k in range(300)]
+    kept = {"first half": range(140), "every tenth": range(0, 300, 10)}
+    rows = kept.get(poses, [k for k in range(300) if k % 3])
+    known = [images[k] + 1_000_000 for k in rows]
+    matched = match_stamps(
+        stamped(in_unit(images, mine, start_ns)),
+        stamped(in_unit(known, theirs, start_ns)),
+        sound(len(known)),
+    )
+    row = {k: i for i, k in enumerate(rows)}
+    assert [matched.rows[k] for k in rows] == [row[k] for k in rows]
+    assert sum(r is not None for r in matched.rows) <= 2 * len(rows)
+    assert str(start_ns // 10**9) + ".000 to" in matched.ranges

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 import relocal
 from relocal.camera import Camera, nerfstudio_camera
 from relocal.cli import main
-from relocal.datasets import DATASETS
+from relocal.datasets import DATASETS, import_scene
 from relocal.datasets.tum import read_tum
 from relocal.datasets.writing import WRITERS, export_scene, nerfstudio_transforms
 from relocal.errors import InputError
@@ -200,6 +200,34 @@ def test_a_scene_without_test_images_has_none_again(
         assert len(again) == len(scene)
     with pytest.raises(InputError, match="no test images; import it again with --split"):
         export_scene(scene, tmp_path / "cambridge", "cambridge")
+
+
+@pytest.mark.parametrize("layout", ["7scenes", "nerfstudio", "tum"])
+def test_images_that_do_not_train_stay_so_without_test_images(
+    make: Callable[..., Scene], layout: str, tmp_path: Path
+) -> None:
+    scene = make(PINHOLE)
+    train = scene.images[:12]
+    scene = save_scene(replace(scene, splits={"train": train, "test": ()}), tmp_path / "scene")
+    with pytest.raises(SystemExit):
+        main(["export-scene", str(scene.folder), "--format", layout, "--out", f"{tmp_path}/out"])
+    options: dict[str, Any] = {"labels": tmp_path / "out/labels.txt"} if layout == "7scenes" else {}
+    if layout == "tum":
+        options = {"split": str(tmp_path / "out/split.json")}
+    again = import_scene(layout, tmp_path / "out", tmp_path / "again", **options)
+    assert len(again.splits["train"]) == 12
+    assert not again.splits["test"]
+    assert len(again) == (12 if layout == "7scenes" else len(scene))
+
+
+@pytest.mark.parametrize("layout", ["nerfstudio", "tum"])
+def test_split_that_a_layout_cannot_say_is_refused(
+    make: Callable[..., Scene], layout: str, tmp_path: Path
+) -> None:
+    scene = make(PINHOLE)
+    scene = replace(scene, splits={"train": (), "test": scene.images[:5]})
+    with pytest.raises(InputError, match="has no training images, and images"):
+        export_scene(scene, tmp_path / "out", layout)
 
 
 def test_a_scale_is_never_made_up(make: Callable[..., Scene], tmp_path: Path) -> None:

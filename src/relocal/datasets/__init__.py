@@ -70,9 +70,9 @@ def import_scene(
     paths = {key: None if value is None else Path(value) for key, value in folders.items()}
     scene = read(Path(path), **_options(reader, read, progress, exif, **paths, unit=unit))
     scene = _accounted(scene)
-    if not allow_missing:
+    if not allow_missing and scene.folder is None:  # a saved scene was asked when it was made
         _check_lost(path, scene)
-    scene = _split(scene, split, fold)
+    scene = _split(path, scene, split, fold)
     return save_scene(
         _doubted(scene), out, lambda done, total: progress(done, total, "checking images"), exif
     )
@@ -101,15 +101,15 @@ def _accounted(scene: Scene) -> Scene:
 def _check_lost(path: Path | str, scene: Scene) -> None:
     images = None if scene.account is None else scene.account.images
     lost = 0 if images is None else images.left.get(LOST, 0)
-    if images is not None and lost > images.listed / 2:
+    if images is not None and lost > images.read:
         raise InputError(
-            f"{path}: {lost} of {images.listed} images have no pose, their frames are lost "
+            f"{path}: {lost} of {lost + images.read} images have no pose, their frames are lost "
             f"({some(list(images.examples[LOST]), 3)}). If the rest is worth it, --allow-missing "
             "imports it."
         )
 
 
-def _split(scene: Scene, split: str | None, fold: int | None) -> Scene:
+def _split(path: Path | str, scene: Scene, split: str | None, fold: int | None) -> Scene:
     """The scene under a rule, or as its source splits it; all train where neither says anything."""
     if split is not None:
         return apply_split(scene, split, fold)
@@ -120,6 +120,10 @@ def _split(scene: Scene, split: str | None, fold: int | None) -> Scene:
     if scene.splits.get("train") and not scene.splits.get("test"):
         return scene.with_splits({**scene.splits, "test": ()}, "official, without test images")
     if scene.splits:
+        if not scene.splits.get("train"):
+            raise InputError(
+                f"{path}: its own lists leave no images for train; give a rule with --split."
+            )
         return apply_split(scene, "official")
     return scene.with_splits({"train": scene.images, "test": ()}, "none: all are training")
 

@@ -1,7 +1,8 @@
 """Cambridge Landmarks (Kendall, Grimes & Cipolla 2015): streets and buildings, from a phone.
 
 A scene has ``dataset_train.txt`` and ``dataset_test.txt``: three header lines (own lists have
-fewer: a line that is a row is no header), then an image a line, ``ImageFile X Y Z W P Q R``.
+fewer: a line that is a row, or may be one that is damaged, is no header), then an image a line,
+``ImageFile X Y Z W P Q R``.
 X Y Z is the camera **centre** in metres. W P Q R is a quaternion, w first, that turns **world**
 vectors into camera vectors (``cam_from_world``), as in the NVM files of VisualSFM that they were
 made from; beside a centre one would expect the other direction.
@@ -21,6 +22,7 @@ import torch
 from relocal.camera import Camera
 from relocal.datasets.photos import find_photos, none_left
 from relocal.errors import InputError
+from relocal.images import is_there
 from relocal.notices import Notice
 from relocal.pose import Pose, quaternion_conjugate
 from relocal.scene import Scene
@@ -120,9 +122,9 @@ def _rows(file: Path) -> dict[str, list[float]]:
         raise InputError(f"{file}: there is no such file; is this a Cambridge Landmarks folder?")
     rows: dict[str, list[float]] = {}
     lines = file.read_text("utf-8-sig", errors="replace").splitlines()
-    first = _header_lines(lines)
+    first = _header_lines(file.parent, lines)
     for i, line in enumerate(lines[first:], start=first + 1):
-        if not line.strip():
+        if not line.strip() or _is_comment(file.parent, line):
             continue
         name, values = _row(f"{file}, line {i}", line)
         if name in rows:
@@ -133,21 +135,33 @@ def _rows(file: Path) -> dict[str, list[float]]:
     return rows
 
 
-def _header_lines(lines: Sequence[str]) -> int:
+def _is_comment(root: Path, line: str) -> bool:
+    """Whether a line begins with # and not with the name of a photo that does."""
+    names = line.rsplit(maxsplit=7)[:1] + line.split(maxsplit=1)[:1]
+    return line.startswith("#") and not any(is_there(root / name) for name in names)
+
+
+def _header_lines(root: Path, lines: Sequence[str]) -> int:
     """How many lines stand before the first row: comments, and a few that look like no row."""
     headers = 0
     for i, line in enumerate(lines):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or _is_comment(root, line):
             continue
-        if _looks_like_row(line) or headers == _HEADER_LINES:
+        if _looks_like_row(root, line) or headers == _HEADER_LINES:
             return i
         headers += 1
     return len(lines)
 
 
-def _looks_like_row(line: str) -> bool:
-    """Whether a line is a row, or one that is damaged: it names a photo, or has many numbers."""
-    return _PHOTO.search(line) is not None or sum(map(_is_number, line.split()[1:])) > 3
+def _looks_like_row(root: Path, line: str) -> bool:
+    """Whether a line is a row, or may be one that is damaged.
+
+    It names a photo, begins with a path, has many numbers, or two and no other words.
+    """
+    first, *words = line.split()
+    numbers = sum(map(_is_number, words))
+    is_path = "/" in first or "\\" in first or is_there(root / first)
+    return is_path or _PHOTO.search(line) is not None or numbers > 3 or len(words) == numbers > 1
 
 
 def _is_number(word: str) -> bool:

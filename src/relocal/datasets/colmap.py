@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relocal.camera import Camera
 from relocal.datasets.colmap_models import Chosen, choose_model
 from relocal.datasets.photos import find_photos, has_photo, none_left
+from relocal.datasets.smaller import SMALLER_FOLDERS, scaled_to_photos
 from relocal.errors import InputError, unknown
-from relocal.images import is_there, open_photo, photo_sizes
+from relocal.images import is_there
 from relocal.notices import Notice
 from relocal.scene import Points, Scene
 from relocal.scene.account import LOST, NO_FILE, NO_TRACK, OTHER_MODEL, UNSEEN, Account, Tally
+from relocal.scene.lost import LARGEST
 from relocal.scene.order import natural_key
 from relocal.scene.scene import UNITS, some
 
 _IMAGE_FOLDERS = ("images", ".")
-_SMALLER_FOLDERS = ("images_2", "images_4", "images_8")  # as mip-NeRF 360 has them
-_MOST_SMALLER = 16
 
 
 def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit") -> Scene:
@@ -31,8 +30,9 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
     models have are left out; the account counts them. Map points are kept; those that no image is
     left to see are dropped with it.
 
-    Photos of ``--images``, or of ``images_2``, ``images_4`` or ``images_8`` where there is no
-    ``images``, may be smaller than the model's cameras by a whole number; the cameras are scaled.
+    Photos may be smaller than the model's cameras by a whole number, as those of ``images_2``,
+    ``images_4`` or ``images_8``, which are looked for where there is no ``images``; the cameras are
+    scaled.
 
     Args:
         path: The folder, or the model's own folder.
@@ -50,7 +50,7 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
     listed, cameras, camera_index, poses, points = chosen.model
     root = images if images is not None else _image_root(path, chosen.folder, listed)
     found = find_photos(root, listed, str(chosen.folder))
-    finite = torch.isfinite(torch.cat([poses.position, poses.quaternion], dim=1)).all(dim=1)
+    finite = (torch.cat([poses.position, poses.quaternion], dim=1).abs() < LARGEST).all(dim=1)
     own = {i: name for i, name in enumerate(found.names) if name is not None}
     kept = sorted((i for i in own if finite[i]), key=lambda i: natural_key(own[i]))
     left = {
@@ -81,8 +81,7 @@ def read_colmap_model(path: Path, images: Path | None = None, unit: str = "unit"
             "missing_images": left[NO_FILE],
         },
     )
-    by_hand = images is not None or root.name in _SMALLER_FOLDERS
-    scene, smaller = scaled_to_photos(scene) if by_hand else (scene, ())
+    scene, smaller = scaled_to_photos(scene)
     account = Account(
         images=Tally.of(_listed(chosen), len(kept), left),
         points=None if points is None else _point_tally(points, scene.points),
@@ -121,11 +120,11 @@ def _image_root(path: Path, model: Path, listed: Sequence[str]) -> Path:
     tried += [base / folder for base in (path, model.parent, model) for folder in _IMAGE_FOLDERS]
     tried += [model.parent.parent / "images"]
     bases = (*inner, path, model.parent, model.parent.parent)
-    tried += [base / folder for base in bases for folder in _SMALLER_FOLDERS]
+    tried += [base / folder for base in bases for folder in SMALLER_FOLDERS]
     for root in tried:
         if root.is_dir() and has_photo(root, listed, str(model)):
             return root
-    folders = ", ".join(f"{folder}/" for folder in ("images", *_SMALLER_FOLDERS))
+    folders = ", ".join(f"{folder}/" for folder in ("images", *SMALLER_FOLDERS))
     raise InputError(
         f"{path}: none of the model's {len(listed)} images ({some(list(listed), 2)}) is in one of "
         f"{folders} beside it; give their folder with --images."
@@ -138,62 +137,3 @@ def _point_tally(points: Points, kept: Points | None) -> Tally:
     seen = len(np.unique(points.point_index))
     left = {NO_TRACK: listed - seen, UNSEEN: seen - read}
     return Tally(listed=listed, read=read, left={why: n for why, n in left.items() if n})
-
-
-def scaled_to_photos(scene: Scene) -> tuple[Scene, tuple[Notice, ...]]:
-    """The scene with cameras scaled to photos that are smaller by a whole number.
-
-    Sizes are rounded when photos are made smaller: 4946 x 3286 pixels by four are 1237 x 822.
-    Photos that are as large as their camera, or of another shape, stay as they are.
-
-    Args:
-        scene: A scene, its photos anywhere.
-    """
-    full = [_size(camera) for camera in scene.cameras]
-    number = scene.camera_index.tolist()
-    pairs = [(k, _size_of(scene.path(i), full[k])) for i, k in enumerate(number)]
-    smaller = [size != full[k] for k, size in pairs]
-    if not any(smaller):
-        return scene, ()
-    index = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
-    points = scene.points
-    if points is not None:
-        ratio = np.array([np.divide(size, full[k]) for k, size in pairs])
-        points = replace(points, xy=points.xy * ratio[points.image_index])
-    folder = scene.image_root
-    k, (width, height) = pairs[smaller.index(True)]
-    text = (
-        f"{folder}: {sum(smaller)} of {len(scene)} photos are smaller than their cameras, "
-        f"{width} x {height} for {full[k][0]} x {full[k][1]} pixels; the cameras are scaled."
-    )
-    scaled = replace(
-        scene,
-        cameras=tuple(scene.cameras[k].resized(*size) for k, size in index),
-        camera_index=torch.tensor([index[pair] for pair in pairs]),
-        points=points,
-        provenance={
-            **scene.provenance,
-            "intrinsics": f"COLMAP model, scaled to the photos of {folder.name}",
-        },
-    )
-    return scaled, (Notice("photos-smaller", text),)
-
-
-def _size(camera: Camera) -> tuple[int, int]:
-    return camera.width, camera.height
-
-
-def _size_of(file: Path, full: tuple[int, int]) -> tuple[int, int]:
-    """The size of a photo that is its camera's size over a whole number; else the camera's own."""
-    with open_photo(file) as image:
-        sizes = photo_sizes(image, str(file))
-    if full in sizes:
-        return full
-    factors = range(2, _MOST_SMALLER + 1)
-    fitting = (size for size in sizes if any(_is_over(size, full, times) for times in factors))
-    return next(fitting, full)
-
-
-def _is_over(size: tuple[int, int], full: tuple[int, int], times: int) -> bool:
-    """Whether one size is the other over a number, rounded up or down."""
-    return all(abs(side - whole / times) < 1 for side, whole in zip(size, full, strict=True))

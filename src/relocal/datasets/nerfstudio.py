@@ -4,9 +4,10 @@ OpenGL cameras look along -z with y up; ours look along +z with y down. Turning 
 about its x axis by half a turn (columns 1 and 2 negated) goes from one to the other.
 
 Blender's scenes (NeRF) are three such files: ``transforms_train.json``, ``_val`` and ``_test``.
+ScanNet++ has a second list in one, ``test_frames``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ from relocal.camera import Camera, nerfstudio_camera
 from relocal.datasets.nerfstudio_lists import PARTS, Lists, lists_of, split_of
 from relocal.datasets.photos import find_photos, none_left
 from relocal.datasets.seven_scenes import pose_matrix
+from relocal.datasets.smaller import in_folder, scaled_to_photos, smaller_folder
 from relocal.errors import InputError, unknown
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.account import LOST, NO_FILE, Account, Tally
 from relocal.scene.files import read_json
+from relocal.scene.lost import number
 from relocal.scene.order import natural_key
 from relocal.scene.scene import UNITS
 from relocal.scene.upright import Exif, labelled_size
 
+_OTHER_LENSES = ("ftheta", "latlong", "equirectangular", "orthographic")
+"""How the fields of instant-ngp begin that say that no camera of ours took the photos."""
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", "")  # as listed last: it may be a folder's name
 
 
@@ -45,8 +50,9 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
 
     Intrinsics are shared or given by frame, as ``fl_x, fl_y, cx, cy, w, h`` and ``k1, k2, p1,
     p2, k3`` (k1 to k4 of OPENCV_FISHEYE), or as ``camera_angle_x``. Frames are put in the natural
-    order of their file names. Images that are missing or whose pose is none are left out; the
-    account counts them.
+    order of their file names. Photos may be smaller by a whole number, also those of ``images_2``,
+    ``images_4`` or ``images_8`` where there is no ``images``. Images that are missing or whose pose
+    is none are left out; the account counts them.
 
     The file's own lists split the scene. Validation images are the test split where there is no
     list of test images, and in neither split where there is one. Images of no list train where the
@@ -65,6 +71,10 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
         raise unknown("--unit", unit, UNITS)
     frames, lists, place = _read(path)
     root = place.parent
+    every = [frame.listed for frame in frames]
+    if (folder := smaller_folder(root, every, str(place), _SUFFIXES)) is not None:
+        frames = [replace(frame, listed=in_folder(frame.listed, folder)) for frame in frames]
+        lists = {part: [in_folder(name, folder) for name in names] for part, names in lists.items()}
     found = find_photos(root, [frame.listed for frame in frames], str(place), _SUFFIXES)
     own = dict(enumerate(found.names))
     order = sorted(own, key=lambda i: natural_key(own[i] or frames[i].listed))
@@ -83,8 +93,9 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
     named = list(dict.fromkeys(name for part in lists.values() for name in part))
     photos = dict(zip(named, find_photos(root, named, str(place), _SUFFIXES).names, strict=True))
     frame_names = list(zip((frame.listed for frame in frames), found.names, strict=True))
-    splits, notices = split_of(lists, frame_names, photos, str(place))
-    return Scene(
+    called = "transforms_{}.json" if "*" in place.name else "{}_filenames"
+    splits, notices = split_of(lists, frame_names, photos, str(place), called)
+    scene = Scene(
         name=root.resolve().name,
         unit=unit,
         image_root=root,
@@ -103,10 +114,11 @@ def read_nerfstudio(path: Path, unit: str = "unit", exif: Exif | None = None) ->
             "listed_images": len(frames),
             "missing_images": left[NO_FILE],
         },
-        account=Account(
-            images=Tally.of(len(frames), len(names), left), notices=(*found.notices, *notices)
-        ),
     )
+    scene, smaller = scaled_to_photos(scene)
+    tally = Tally.of(len(frames), len(names), left)
+    account = Account(images=tally, notices=(*found.notices, *smaller, *notices))
+    return replace(scene, account=account)
 
 
 def _read(path: Path) -> tuple[list[_Frame], Lists, Path]:
@@ -114,36 +126,75 @@ def _read(path: Path) -> tuple[list[_Frame], Lists, Path]:
     file = path / "transforms.json" if path.is_dir() else path
     blender = {part: path / f"transforms_{part}.json" for part in PARTS}
     if file.is_file() or not any(one.is_file() for one in blender.values()):
-        frames, content = _read_file(file)
-        return frames, lists_of(file, content), file
-    frames, lists = list[_Frame](), dict[str, list[str]]()
-    for part, one in blender.items():
-        if one.is_file():
-            own, _ = _read_file(one)
-            frames += own
-            lists[part] = [frame.listed for frame in own]
-    return frames, lists, path / "transforms_*.json"
+        content = _read_file(file)
+        frames = _frames_of(file, content)
+        lists = lists_of(file, content)
+        if content.get("test_frames"):
+            tested = _frames_of(file, content, "test_frames")
+            own = {"train": [frame.listed for frame in frames], "test": list[str]()}
+            lists = {**(lists or own)}
+            lists["test"] = [*lists.get("test", ()), *(frame.listed for frame in tested)]
+            frames = _merged(frames + tested)
+        if not frames:
+            raise InputError(f"{file}: has no list of frames.")
+        return frames, lists, file
+    every = {
+        part: _frames_of(one, _read_file(one)) for part, one in blender.items() if one.is_file()
+    }
+    place = path / "transforms_*.json"
+    frames = _merged([frame for own in every.values() for frame in own])
+    if not frames:
+        raise InputError(f"{place}: have no frames.")
+    return frames, {p: [frame.listed for frame in own] for p, own in every.items() if own}, place
 
 
-def _read_file(file: Path) -> tuple[list[_Frame], dict[str, Any]]:
+def _merged(frames: list[_Frame]) -> list[_Frame]:
+    """Frames of several lists, those of one name once.
+
+    Raises:
+        InputError: If one has two poses.
+    """
+    found: dict[str, _Frame] = {}
+    for frame in frames:
+        same = found.setdefault(frame.listed, frame)
+        if same.fields["transform_matrix"] != frame.fields["transform_matrix"]:
+            raise InputError(
+                f"{frame.file}: {frame.listed} has another pose than in {same.file.name}."
+            )
+    return list(found.values())
+
+
+def _read_file(file: Path) -> dict[str, Any]:
     if not file.is_file():
         others = ", ".join(f"transforms_{part}.json" for part in PARTS)
         raise InputError(
             f"{file}: there is no such file, nor {others} beside it; is this a nerfstudio folder?"
         )
     content = read_json(file)
-    frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames:
+    if not isinstance(content, dict):
         raise InputError(f"{file}: has no list of frames.")
+    return content
+
+
+def _frames_of(file: Path, content: dict[str, Any], key: str = "frames") -> list[_Frame]:
+    frames = content.get(key)
+    if not isinstance(frames, list):
+        raise InputError(f"{file}: has no list of {key}.")
     for i, frame in enumerate(frames):
         if not isinstance(frame, dict) or not {"file_path", "transform_matrix"} <= frame.keys():
-            raise InputError(f"{file}: frame {i} has no file_path and transform_matrix.")
-    return [_Frame(file, str(f["file_path"]), {**content, **f}) for f in frames], content
+            raise InputError(f"{file}: {key[:-1]} {i} has no file_path and transform_matrix.")
+    return [_Frame(file, str(f["file_path"]), {**content, **f}) for f in frames]
 
 
 def _camera(frame: _Frame, photo: Path, exif: Exif | None) -> Camera:
     """The camera of a frame; where the file does not say the size of its photo, that tells it."""
     fields = frame.fields
+    strange = [key for key in fields if fields[key] and key.startswith(_OTHER_LENSES)]
+    if strange:
+        raise InputError(
+            f"{frame.file}: {frame.listed} has {', '.join(strange)}, a lens that is not supported; "
+            "make the photos those of a pinhole or a fisheye first."
+        )
     if not {"w", "h"} <= fields.keys():
         width, height = labelled_size(photo, exif)
         fields = {**fields, "w": width, "h": height}
@@ -154,10 +205,17 @@ def _world_from_cam(frame: _Frame) -> np.ndarray | None:
     """The pose with our axes; None where the file says that there is none."""
     where = f"{frame.file}: {frame.listed}"
     try:
-        opengl = np.array(frame.fields["transform_matrix"], dtype=np.float64)
+        opengl = np.array(_numbers(frame.fields["transform_matrix"] or []), dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: transform_matrix is not 4 x 4 numbers.") from error
     if opengl.shape == (3, 4):
         opengl = np.vstack([opengl, [0, 0, 0, 1]])
     matrix = pose_matrix(opengl, where)
     return None if matrix is None else matrix * np.array([1, -1, -1, 1])
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers that stand there as text, too."""
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    return number(value) if isinstance(value, str) else value

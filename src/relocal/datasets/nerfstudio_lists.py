@@ -37,6 +37,7 @@ def split_of(
     frames: Sequence[tuple[str, str | None]],
     photos: Mapping[str, str | None],
     where: str,
+    called: str = "{}_filenames",
 ) -> tuple[dict[str, list[int]], tuple[Notice, ...]]:
     """The split that a file's lists make.
 
@@ -45,16 +46,18 @@ def split_of(
         frames: The frames' names in the file, and where their photos are, None if nowhere.
         photos: The same for the names in the lists.
         where: The file.
+        called: What it calls the list of a part.
 
     Returns:
         Frames by split, and what the user should know of it. Nothing where there are no lists.
 
     Raises:
-        InputError: If a list names what is no frame, or an image is in two lists.
+        InputError: If a list names what is no frame or an image twice, or an image that trains
+            stands in another list, too. Those of validation and test may be the same.
     """
     if not lists:
         return {}, ()
-    parts = _numbered(lists, frames, photos, where)
+    parts = _numbered(lists, frames, photos, where, called)
     notices: list[Notice] = []
     test = parts.get("test")
     if test is None and "val" in parts:
@@ -64,10 +67,10 @@ def split_of(
             "split."
         )
         notices.append(Notice("validation-is-test", text))
-    elif "val" in parts:
+    elif aside := set(parts.get("val", ())) - set(test or ()):
         text = (
-            f"{where}: {len(parts['val'])} images are its validation images, which are neither in "
-            "train nor in test here."
+            f"{where}: {len(aside)} images are its validation images, which are neither in train "
+            "nor in test here."
         )
         notices.append(Notice("lists-leave-out", text))
     rest = sorted(set(range(len(frames))) - {i for members in parts.values() for i in members})
@@ -84,26 +87,28 @@ def _numbered(
     frames: Sequence[tuple[str, str | None]],
     photos: Mapping[str, str | None],
     where: str,
+    called: str,
 ) -> dict[str, list[int]]:
     """The lists with the frames' numbers in place of names."""
     index = {_plain(listed): i for i, (listed, _) in enumerate(frames)}
     index |= {found: i for i, (_, found) in enumerate(frames) if found is not None}
     numbered: dict[str, list[int]] = {}
-    seen: dict[int, str] = {}
     for part, names in lists.items():
         own = [index.get(photos[name] or _plain(name)) for name in names]
         if strange := [name for name, i in zip(names, own, strict=True) if i is None]:
             raise InputError(
-                f"{where}: {part}_filenames has {len(strange)} images that are no frames: "
+                f"{where}: {called.format(part)} has {len(strange)} images that are no frames: "
                 f"{some(strange)}."
             )
-        numbered[part] = [i for i in own if i is not None]
-        for name, i in zip(names, numbered[part], strict=True):
+        seen = dict.fromkeys(numbered.get("train", ()), "train")
+        for name, i in zip(names, own, strict=True):
             if i in seen:
                 raise InputError(
-                    f"{where}: {name} stands in {seen[i]}_filenames and again in {part}_filenames."
+                    f"{where}: {name} stands in {called.format(seen[i])} and again in "
+                    f"{called.format(part)}."
                 )
-            seen[i] = part
+            seen[i or 0] = part
+        numbered[part] = [i for i in own if i is not None]
     return numbered
 
 

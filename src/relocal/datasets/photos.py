@@ -68,10 +68,12 @@ def find_photos(
     return Found(names, _told(len(listed), [names[i] or "" for i in moved]))
 
 
-def has_photo(root: Path, listed: Sequence[str], where: str) -> bool:
+def has_photo(
+    root: Path, listed: Sequence[str], where: str, suffixes: Sequence[str] = ("",)
+) -> bool:
     """Whether a folder has one of the photos that ``find_photos`` would look for there."""
     return any(
-        _as_listed(root, name, where, ("",)) or _by_its_end(root, name, where, ("",))
+        _as_listed(root, name, where, suffixes) or _by_its_end(root, name, where, suffixes)
         for name in listed
     )
 

@@ -11,10 +11,9 @@ import torch
 
 from relocal.errors import InputError
 from relocal.pose import Pose
-from relocal.scene.lost import is_lost, number
+from relocal.scene.lost import LARGEST, is_lost, number
 
 _POSE = 7  # numbers of a pose
-_LARGEST = 1e12  # no camera is farther from an origin on the Earth, in millimetres
 _NOT_UNIT = 1e-3  # of a quaternion's length; files have six digits
 
 
@@ -39,8 +38,8 @@ def read_pose_lines(
         option: What gave it, for messages.
         focal: Whether a focal length in pixels has to follow. Without it any numbers may: some
             systems write how far off they think they are.
-        lost: Takes the names, without suffix, of images whose pose is none (not finite, or zeros);
-            such lines are refused without it.
+        lost: Takes the names, without suffix, of images whose pose is none (not finite, zeros, or
+            beyond measure); such lines are refused without it.
 
     Raises:
         InputError: If the file is missing or a line is not of that form.
@@ -72,7 +71,7 @@ def _is_none(values: list[float]) -> bool:
 
 def _check(where: str, values: list[float], focal: bool) -> None:
     fits = len(values) == _POSE + 1 if focal else len(values) >= _POSE
-    if not fits or not (np.abs(values) < _LARGEST).all():
+    if not fits or not (np.abs(values) < LARGEST).all():
         form = f"{_POSE + focal} finite numbers, qw qx qy qz tx ty tz{' f' if focal else ''}"
         raise InputError(f"{where}: needs a name and {form}.")
     if abs(np.linalg.norm(values[:4]) - 1) > _NOT_UNIT:

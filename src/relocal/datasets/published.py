@@ -49,7 +49,7 @@ def read_checksums(file: Path) -> dict[str, str]:
         raise InputError(f"{file}: there is no such file; was {file.parent} made by publish?")
     found: dict[str, str] = {}
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: is no list of checksums.") from error
     for number, line in enumerate(lines, start=1):

@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 
 from relocal.camera import Camera
-from relocal.datasets.photos import none_left
+from relocal.datasets.photos import find_photos, none_left
 from relocal.datasets.pose_lines import read_label_file, stem_of
 from relocal.errors import InputError
 from relocal.images import fit_camera, upright_size
+from relocal.notices import Notice
 from relocal.pose import Pose
 from relocal.scene import Scene
 from relocal.scene.account import LOST, NO_FILE, NO_POSE, Account, Tally
@@ -31,6 +32,8 @@ from relocal.scene.scene import some
 DEPTH_FOCAL_PX = 585.0
 SIZE_PX = (640, 480)
 _COLOUR = re.compile(r"frame-\d+\.color\.(png|jpe?g)", re.IGNORECASE)
+_POSE = re.compile(r"/frame-\d+\.pose\.txt$")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 _SEQUENCE = re.compile(r"seq-(\d{1,9})")
 _MAX_ORTHONORMALITY_ERROR = 1e-3
 _NO_DEPTH_MM = 65535
@@ -54,16 +57,18 @@ def read_seven_scenes(path: Path, labels: Path | None = None) -> Scene:
     if not path.is_dir():
         raise InputError(f"{path}: there is no such folder.")
     images = _images(path)
+    notices: tuple[Notice, ...] = ()
     if labels is None:
         provenance = {
             "labels": "7-Scenes depth SLAM, poses of the depth camera",
             "intrinsics": f"f = {DEPTH_FOCAL_PX:g} px at 640 x 480, the depth camera's default",
         }
         known, left = _depth_slam_poses(path, images)
-        listed, focal = len(images), [DEPTH_FOCAL_PX] * len(known)
+        left[NO_FILE] = bare = _poses_alone(path, images)
+        listed, focal = len(images) + len(bare), [DEPTH_FOCAL_PX] * len(known)
         poses = Pose.from_matrix(torch.from_numpy(np.stack(list(known.values()))))
     else:
-        every, listed, (known, left) = len(images), *_label_file(labels, images)
+        every, (listed, known, left, notices) = len(images), _label_file(path, labels, images)
         values = torch.tensor(list(known.values()), dtype=torch.float64)
         poses, focal = Pose.from_colmap(values[:, :4], values[:, 4:7]), values[:, 7].tolist()
         provenance = {
@@ -87,7 +92,7 @@ def read_seven_scenes(path: Path, labels: Path | None = None) -> Scene:
         poses=poses,
         splits={split: tuple(n for n in names if n in known) for split, names in splits.items()},
         provenance={"reader": "7scenes", **provenance},
-        account=Account(images=Tally.of(listed, len(images), left)),
+        account=Account(images=Tally.of(listed, len(images), left), notices=notices),
     )
 
 
@@ -132,10 +137,18 @@ def _depth_slam_poses(
     return known, left
 
 
+def _poses_alone(path: Path, images: list[str]) -> list[str]:
+    """Names, without suffix, of frames that have a pose and no photo."""
+    with_photo = set(map(stem_of, images))
+    poses = (file.relative_to(path).as_posix() for file in path.glob("seq-*/frame-*.pose.txt"))
+    frames = {f"{name.removesuffix('.pose.txt')}.color" for name in poses if _POSE.search(name)}
+    return sorted(frames - with_photo, key=natural_key)
+
+
 def _pose_file(file: Path) -> np.ndarray | None:
     """The pose in a file; None where it says that there is none."""
     try:
-        rows = [row.split() for row in file.read_text("utf-8").splitlines()]
+        rows = [row.split() for row in file.read_text("utf-8-sig").splitlines()]
         matrix = np.array([[number(v) for v in row] for row in rows if row])
     except ValueError as error:
         raise InputError(f"{file}: a pose is 4 rows of 4 numbers ({error}).") from error
@@ -152,6 +165,8 @@ def pose_matrix(matrix: np.ndarray, where: str) -> np.ndarray | None:
     Raises:
         InputError: If it is neither.
     """
+    if not np.isfinite(matrix).any():  # nothing at all, too
+        return None
     if matrix.shape == (4, 4) and is_lost(matrix, matrix[:3, :3]):
         return None
     return checked_pose_matrix(matrix, where)
@@ -204,12 +219,24 @@ def images_without_label(path: Path, labels: Path) -> dict[str, tuple[int, int]]
 
 
 def _label_file(
-    labels: Path, images: list[str]
-) -> tuple[int, tuple[dict[str, list[float]], dict[str, list[str]]]]:
-    """How many images folder and labels list; the rows of those with both, and the others."""
+    path: Path, labels: Path, images: list[str]
+) -> tuple[int, dict[str, list[float]], dict[str, list[str]], tuple[Notice, ...]]:
+    """How many images folder and labels list, the rows of those with both, and the others."""
     lost: set[str] = set()
     rows = read_label_file(labels, lost=lost)
     stems = {name: stem_of(name) for name in images}
+    # Names that are not those of photos here may be the paths of another computer.
+    strange = sorted((rows.keys() | lost) - set(stems.values()))
+    found = find_photos(path, strange, str(labels), _SUFFIXES)
+    own = {
+        name: stem_of(there)
+        for name, there in zip(strange, found.names, strict=True)
+        if there is not None
+    }
+    if twice := [name for name, stem in own.items() if stem in rows.keys() | lost]:
+        raise InputError(f"--labels {labels}: {own[twice[0]]} is listed again as {twice[0]}.")
+    rows = {own.get(name, name): row for name, row in rows.items()}
+    lost = {own.get(name, name) for name in lost}
     known = {name: rows[stem] for name, stem in stems.items() if stem in rows}
     if not known:
         raise InputError(
@@ -222,7 +249,7 @@ def _label_file(
         LOST: [name for name, stem in stems.items() if stem in lost],
         NO_FILE: sorted((rows.keys() | lost) - mine, key=natural_key),
     }
-    return len(mine | rows.keys() | lost), (known, left)
+    return len(mine | rows.keys() | lost), known, left, found.notices
 
 
 def _official_splits(path: Path, images: list[str]) -> dict[str, tuple[str, ...]]:

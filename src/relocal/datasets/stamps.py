@@ -1,7 +1,8 @@
 """Time stamps of two files: which pose is nearest to each image.
 
 A file may give them in seconds, or in milli-, micro- or nanoseconds. Their size tells which where
-they count from 1970; else they are taken as seconds, unless the two files fit otherwise alone.
+they count from 1970; else they are taken as seconds, unless the two files fit otherwise alone: all
+images have a pose then, or both last about as long where images or poses are a part of the other.
 Stamps are read with all their digits: nanoseconds since 1970 have more than a float keeps.
 """
 
@@ -27,6 +28,7 @@ _LEAST["milliseconds"] = Decimal(10) ** 11
 _MOST = Decimal(9 * 10**18)  # a larger number is no time in any unit; in 64 bits it has its place
 _MOMENT_S = 10 * MAX_APART_S
 _FITS, _FEW, _APART = 0.9, 0.5, 0.5  # shares of the images, of the images, of the fewer of both
+_COMMON = 0.1  # share of the time of both; units are a thousand apart
 
 Stamp = tuple[str, str]
 """Where a stamp stands, and its text."""
@@ -54,7 +56,8 @@ def match_stamps(
     Args:
         images: Stamps of the images.
         poses: Stamps of the poses.
-        lost: Poses that are none; they count for an image that no other pose is near to.
+        lost: Poses that are none. An image that such a pose is nearest to has none, though its
+            neighbour's is near; of two of one time the other counts.
 
     Raises:
         InputError: If a stamp is no number.
@@ -62,12 +65,15 @@ def match_stamps(
     mine, theirs = [_File([_stamp(*stamp) for stamp in file]) for file in (images, poses)]
     chosen = mine.unit, theirs.unit
     if _share(mine.times(chosen[0]), theirs.times(chosen[1])) < _FEW:
-        pairs = product(mine.possible(), theirs.possible())
-        fitting = (pair for pair in pairs if _fit(mine.times(pair[0]), theirs.times(pair[1])))
-        chosen = next(fitting, chosen)
+        pairs = list(product(mine.possible(), theirs.possible()))
+        for fits in (_fit, _fit_in_part):
+            fitting = (pair for pair in pairs if fits(mine.times(pair[0]), theirs.times(pair[1])))
+            if (found := next(fitting, None)) is not None:
+                chosen = found
+                break
     times, known = mine.times(chosen[0]), theirs.times(chosen[1])
     order = sorted(range(len(images)), key=lambda i: mine.stamps[i])
-    rows = _nearest_sound(times[order], known, lost)
+    rows = _nearest_rows(times[order], known, lost)
     ranges = f"Images are {_range(times)}, poses {_range(known)}."
     told = [
         Notice("stamps-scaled", f"{what}: its time stamps are taken as {unit}.")
@@ -123,16 +129,19 @@ def _nearest(times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"]) -> Int[
     return np.where(near, best, -1)
 
 
-def _nearest_sound(
+def _nearest_rows(
     times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"], lost: Bool[np.ndarray, " m"]
 ) -> list[int | None]:
-    """The pose nearest to each time; one that is none where no other is near."""
-    found = np.full(len(times), -1)
-    for kind in (lost, ~lost):
+    """The pose nearest to each time, of two as near one that is not lost."""
+    found, apart = np.full(len(times), -1), np.full(len(times), np.iinfo(np.int64).max)
+    for kind in (~lost, lost):
         rows = np.flatnonzero(kind)
         rows = rows[np.argsort(known[rows], kind="stable")]
         near = _nearest(times, known[rows])
-        found = np.where(near >= 0, rows[near] if len(rows) else -1, found)
+        if len(rows):
+            distance = np.abs(known[rows[near]] - times)
+            nearer = (near >= 0) & (distance < apart)
+            found, apart = np.where(nearer, rows[near], found), np.where(nearer, distance, apart)
     return [None if row < 0 else row for row in found.tolist()]
 
 
@@ -146,6 +155,23 @@ def _fit(times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"]) -> bool:
     apart = len(np.unique(near[near >= 0])) >= _APART * min(len(times), len(known))
     lasting = int(np.ptp(times)) > _MOMENT_S * _US
     return float((near >= 0).mean()) >= _FITS and apart and lasting
+
+
+def _fit_in_part(times: Int[np.ndarray, " n"], known: Int[np.ndarray, " m"]) -> bool:
+    """Whether most images of the common time have a pose, or most of its poses an image.
+
+    Tracking was lost for a while, or only key frames have a pose.
+    """
+    first, last = max(times.min(), known.min()), min(times.max(), known.max())
+    whole = max(times.max(), known.max()) - min(times.min(), known.min())
+    if last - first < max(_COMMON * whole, _MOMENT_S * _US):
+        return False
+    mine, theirs = (t[(t >= first) & (t <= last)] for t in (times, known))
+    if not len(mine) or not len(theirs):
+        return False
+    near = _nearest(mine, np.sort(theirs))
+    apart = len(np.unique(near[near >= 0])) >= _APART * min(len(mine), len(theirs))
+    return apart and max(_share(mine, theirs), _share(theirs, mine)) >= _FEW
 
 
 def _range(times: Int[np.ndarray, " n"]) -> str:

@@ -43,7 +43,7 @@ def export_scene(
                             are left out
     ``nerfstudio``          ``transforms.json``; nothing is lost but map points and the unit
     ``tum``                 ``rgb.txt``, ``groundtruth.txt`` (an image a second), ``cameras.txt``,
-                            and ``split.json`` where there is a test split
+                            and ``split.json`` where not all images train
     ======================  =======================================================================
 
     Args:
@@ -75,11 +75,9 @@ def write_nerfstudio(scene: Scene, folder: Path, progress: Progress) -> None:
     for i, name in enumerate(scene.images):
         _link(scene.path(i), folder / "images" / name)
         progress(i + 1, len(scene), _WRITING)
-    lists = {
-        f"{part}_filenames": [f"images/{name}" for name in scene.splits.get(part, ())]
-        for part in ("train", "test")
-    }
-    write_json(folder / "transforms.json", {**(lists if all(lists.values()) else {}), **content})
+    parts = _parts(scene, "images")
+    lists = {f"{part}_filenames": names for part, names in parts.items()}
+    write_json(folder / "transforms.json", {**lists, **content})
 
 
 def nerfstudio_transforms(
@@ -135,8 +133,7 @@ def write_tum(scene: Scene, folder: Path, progress: Progress) -> None:
     write_text(folder / "rgb.txt", _text(*listing))
     row = _joined(1, camera.model, camera.width, camera.height, *camera.params.tolist())
     write_text(folder / "cameras.txt", _text("# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row))
-    if scene.splits.get("test"):
-        parts = {part: [f"rgb/{n}" for n in scene.splits[part]] for part in ("train", "test")}
+    if parts := _parts(scene, "rgb"):
         write_json(folder / "split.json", parts)
 
 
@@ -145,7 +142,7 @@ def write_seven_scenes(scene: Scene, folder: Path, progress: Progress) -> None:
     _check_metric(scene, "7scenes")
     parts = {name: part for part in ("train", "test") for name in scene.splits.get(part, ())}
     tests = "test" in parts.values()
-    kept = [i for i, name in enumerate(scene.images) if name in parts or not tests]
+    kept = [i for i, name in enumerate(scene.images) if name in parts or not parts]
     # A sequence belongs to one split there, so a new one begins where the split changes.
     runs = [
         (part, list(run))
@@ -209,6 +206,19 @@ def _check_metric(scene: Scene, layout: str) -> None:
             f"{_place(scene)}: has no known scale, and {layout} is in metres; take --format "
             "nerfstudio or tum, or give the scene a scale."
         )
+
+
+def _parts(scene: Scene, folder: str) -> dict[str, list[str]]:
+    """Lists of training and test images; none where all images train, as readers take it."""
+    parts = {part: list(scene.splits.get(part, ())) for part in ("train", "test")}
+    if not any(parts.values()) or len(parts["train"]) == len(scene):
+        return {}
+    if not parts["train"] and len(parts["test"]) < len(scene):
+        raise InputError(
+            f"{_place(scene)}: has no training images, and images that are in neither split, which "
+            "this format cannot say; import the scene again with --split."
+        )
+    return {part: [f"{folder}/{name}" for name in names] for part, names in parts.items()}
 
 
 def _place(scene: Scene) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from relocal.images.metadata import without_metadata
 from relocal.publishing.card import CARD, PICTURE, card, citation, describe
 from relocal.publishing.config import PublishConfig
 from relocal.publishing.croissant import COLUMNS, IMAGES, TABLE, croissant
+from relocal.publishing.private import without_local_paths
 from relocal.report import draw_labels
 from relocal.scene import Scene, load_scene
 from relocal.scene.files import (
@@ -41,7 +43,8 @@ def publish(
 ) -> Path:
     """Writes a folder that can be put on any server, and that is a scene itself.
 
-    It holds the scene as it is, ``README.md`` (the dataset's card, with the header that the Hugging
+    It holds the scene as it is, but for the paths of this computer that notices and lists of
+    missing photos name, ``README.md`` (the dataset's card, with the header that the Hugging
     Face Hub reads), ``LICENSE``, ``metadata.csv`` (split, pose and camera of each photo),
     ``splits/``, ``croissant.json``, and ``checksums.sha256`` of all of them. ``relocal import
     published`` checks these and makes the same scene again.
@@ -59,6 +62,7 @@ def publish(
         InputError: If ``out`` exists, or a photo's file says something that cannot be taken out.
     """
     source, folder = load_scene(scene), Path(scene)
+    source = replace(source, provenance=without_local_paths(source.provenance))
     if Path(out).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"--out {out}: lies in the scene itself; give a folder outside of it.")
     if strange := [name for name in source.images if not name.isprintable()]:
@@ -67,7 +71,9 @@ def publish(
         _write_photos(source, made / IMAGES, config.keep_metadata, progress)
         shutil.copytree(folder / MODEL, made / MODEL)
         about = read_json(folder / SCENE)
-        write_json(made / SCENE, about if config.keep_metadata else _without(about, _PLACE))
+        about = about if config.keep_metadata else _without(about, _PLACE)
+        private = {key: about[key] for key in ("account", "provenance") if key in about}
+        write_json(made / SCENE, {**about, **without_local_paths(private)})
         write_text(made / TABLE, _table(source))
         for split, names in source.splits.items():
             (made / "splits").mkdir(exist_ok=True)

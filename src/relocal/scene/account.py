@@ -61,15 +61,19 @@ class Tally:
             examples={reason: tuple(names[:EXAMPLES]) for reason, names in named.items()},
         )
 
-    def with_more(self, more: "Tally", again: Mapping[str, str]) -> "Tally":
+    def with_more(
+        self, more: "Tally", again: Mapping[str, str], counted: Mapping[str, int]
+    ) -> "Tally":
         """The tally once more things were listed.
 
         Args:
             more: What became of these.
             again: Those of them that had been left aside before, each with the reason of then.
+            counted: How many more of them had been left aside before, without a name.
         """
         left = Counter({**self.left})
-        gone = {why: min(count, left[why]) for why, count in Counter(again.values()).items()}
+        before = Counter(again.values()) + Counter({**counted})
+        gone = {why: min(count, left[why]) for why, count in before.items()}
         left.subtract(gone)
         left.update(more.left)
         kept = {

@@ -51,6 +51,9 @@ def read_colmap(folder: Path) -> Model:
     images = sorted(found, key=lambda image: image.id)
     _check_ids(cameras_file, "cameras", (camera_id for camera_id, _ in listed))
     _check_ids(images_file, "images", (image.id for image in images))
+    for name, count in Counter(image.name for image in images).items():
+        if count > 1:
+            raise InputError(f"{images_file}: has {count} images of the name {name}.")
     if not images:
         raise InputError(f"{folder}: this COLMAP model has no image with a pose.")
     index = {camera_id: i for i, camera_id in enumerate(sorted(cameras))}

@@ -71,7 +71,7 @@ class _Lines:
     def __init__(self, file: Path) -> None:
         self._file, self._taken = file, -1
         try:
-            text = file.read_text("utf-8", errors="replace")
+            text = file.read_text("utf-8-sig", errors="replace")
         except OSError as error:
             raise InputError(f"{file}: cannot be read ({error.strerror}).") from error
         stated = _STATED.search(text)

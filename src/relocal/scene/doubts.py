@@ -22,7 +22,7 @@ VIEW_DEG = (5.0, 170.0)
 """Along the longer side: telescopes, and beyond what a pinhole's photo can show."""
 IDENTICAL = 0.1
 """Share of the poses. A person who holds a camera never gives the same numbers twice."""
-_LEAST_IDENTICAL = 3
+_LEAST_IDENTICAL = 2
 _FAR_MORE = 2.0  # how much nearer to the middle exchanged values must lie
 
 
@@ -32,8 +32,9 @@ def scene_doubts(scene: Scene) -> tuple[Notice, ...]:
     Cameras with the same fault are told of together.
     """
     found: dict[str, list[tuple[int, str]]] = {}
+    used = set(scene.camera_index.tolist())
     for i, camera in enumerate(scene.cameras):
-        for code, text in _camera_doubts(camera):
+        for code, text in _camera_doubts(camera) if i in used else ():
             found.setdefault(code, []).append((i, text))
     notices = [_of_cameras(scene, code, faults) for code, faults in found.items()]
     still = _standing(scene)
@@ -78,8 +79,8 @@ def _camera_doubts(camera: Camera) -> Iterator[tuple[str, str]]:
     if not VIEW_DEG[0] <= view <= VIEW_DEG[1] and not _wide_by_nature(camera, view):
         yield (
             "field-of-view",
-            f"by a focal length of {max(fx, fy):g} pixels its {size} show {view:.2g}°; is it in "
-            "millimetres, or of another photo size?",
+            f"by a focal length of {max(fx, fy):g} pixels its {size} show {_degrees(view)}°; is it "
+            "in millimetres, or of another photo size?",
         )
 
 
@@ -92,6 +93,11 @@ def _view_deg(camera: Camera) -> float:
     """What the longer side shows by the focal length alone, as a pinhole's or as a fisheye's."""
     half = max(side / 2 / f for side, f in zip(_size(camera), camera.focal.tolist(), strict=True))
     return math.degrees(2 * (math.atan(half) if camera.is_perspective else half))
+
+
+def _degrees(angle: float) -> str:
+    """Two digits or more, never an exponent."""
+    return f"{angle:.0f}" if angle >= 10 else f"{angle:.2g}"
 
 
 def _size(camera: Camera) -> tuple[int, int]:

@@ -125,7 +125,7 @@ def read_json(path: Path) -> Any:
         InputError: If it does not exist or is cut short.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(path.read_text("utf-8-sig"))  # some editors mark it at its beginning
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file.") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -1,7 +1,8 @@
 """Lost frames: how recordings write that tracking had no pose for an image.
 
 ScanNet writes -inf, 12-Scenes what C's runtime on Windows prints for a number that is none
-(``-1.#IND``), others zeros. Such an image has no pose; it is left out and counted.
+(``-1.#IND``), others zeros or the largest number that there is. Such an image has no pose; it is
+left out and counted.
 """
 
 import re
@@ -9,7 +10,9 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-_WINDOWS = re.compile(r"([+-]?)1\.?#(\w+)")  # 1.#INF00, -1.#IND, 1.#QNAN0
+LARGEST = 1e12
+"""No camera is farther from an origin on the Earth, in millimetres; others have no pose."""
+_WINDOWS = re.compile(r"([+-]?)1\.?#(\w+)([+-]\d+)?")  # 1.#INF00, -1.#IND, 1.#QNAN00e+000
 _NAN_OF_A_KIND = re.compile(r"[+-]?s?nan\(\w*\)", re.IGNORECASE)  # nan(ind), nan(0x8000)
 
 
@@ -37,4 +40,4 @@ def is_lost(pose: Float[np.ndarray, "..."], rotation: Float[np.ndarray, "..."]) 
         pose: All of them.
         rotation: Those of the rotation, a matrix or a quaternion, which are never all zero.
     """
-    return not (np.isfinite(pose).all() and rotation.any())
+    return not ((np.abs(pose) < LARGEST).all() and rotation.any())

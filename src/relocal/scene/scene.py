@@ -22,6 +22,7 @@ from relocal.camera import Camera
 from relocal.errors import InputError
 from relocal.pose import Pose, rotation_angle
 from relocal.scene.account import Account
+from relocal.scene.lost import LARGEST
 
 UNITS = ("m", "unit")
 MIN_DEPTH_OBSERVATIONS = 10
@@ -122,12 +123,13 @@ class Scene:
             )
 
     def _check_poses(self) -> None:
-        finite = torch.isfinite(self.poses.position).all(-1)
+        finite = (self.poses.position.abs() < LARGEST).all(-1)
         finite &= torch.isfinite(self.poses.quaternion).all(-1)
         if not bool(finite.all()):
             bad = [self.images[i] for i in (~finite).nonzero()[:, 0].tolist()]
             raise InputError(
-                f"scene {self.name}: poses that are not finite numbers, of {some(bad)}."
+                f"scene {self.name}: poses that are not finite numbers, of {some(bad)}; they are "
+                f"below {LARGEST:g}."
             )
         off = (self.poses.quaternion.norm(dim=-1) - 1).abs() > _MAX_NORM_ERROR
         if bool(off.any()):

@@ -6,6 +6,7 @@ A split is a rule, so that anyone can make it again; a file is only a rule's out
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _BLOCKS = re.compile(r"blocks:(\d+)/(\d+)/(\d+)")
 _LAST = re.compile(r"last:(\d+(?:\.\d+)?)%")
 _BARE_LAST = re.compile(r"last:\d+(\.\d+)?")
 _CUT_BLOCKS = re.compile(r"blocks:(\d+)(?:/(\d+))?/?")
+OF_OWN_LISTS = ("validation-is-test", "lists-leave-out")
+"""Codes of notices about what a source's own lists make train and test."""
 FORMS = "official, sequence, blocks:40/5/5, last:25% or a JSON file with train and test lists"
 LAST_GAP = 5
 _SIZE, _EVERY, _GAP = 40, 5, 5
@@ -44,7 +47,8 @@ def apply_split(scene: Scene, rule: str, fold: int | None = None) -> Scene:
         The scene with splits ``train`` and ``test``; the rule stands in its provenance.
 
     Raises:
-        InputError: If the rule is not known or leaves no image for training or for testing.
+        InputError: If the rule is not known or leaves no image for training or for testing; a
+            file may have an empty list of test images.
     """
     if match := _BLOCKS.fullmatch(rule):
         size, every, gap = map(int, match.groups())
@@ -59,9 +63,14 @@ def apply_split(scene: Scene, rule: str, fold: int | None = None) -> Scene:
         raise InputError(f"--fold {fold}: --split {rule} has no folds; blocks and sequence have.")
     else:
         splits = _without_folds(scene, rule)
-    for part in ("train", "test"):
+    # A list of test images may be empty; a rule that leaves none was meant otherwise.
+    for part in ("train",) if Path(rule).is_file() else ("train", "test"):
         if not splits.get(part):
             raise InputError(f"--split {rule}: leaves no images for {part}{_remedy(scene, rule)}.")
+    if rule != "official" and scene.account is not None:
+        # What the source's own lists said is no longer so.
+        kept = tuple(n for n in scene.account.notices if n.code not in OF_OWN_LISTS)
+        scene = replace(scene, account=replace(scene.account, notices=kept))
     label = Path(rule).name if Path(rule).is_file() else rule
     return scene.with_splits(splits, label if fold is None else f"{label} fold {fold}")
 

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
+from relocal.scene import Scene
 from relocal.scene.account import EXAMPLES, Account, Tally
+from relocal.sfm.sources import Gathered
 
 PASSED_OVER = "shows what its neighbours do"
 _NUMBERS = re.compile(r"has \d+ (features: |matches at most(: |, which ))|, of \d+ photos$")
@@ -31,6 +34,7 @@ def added_account(
     left: Mapping[str, str],
     passed_over: int,
     again: set[str],
+    counted: int = 0,
 ) -> Account | None:
     """The account of a scene that photos were added to; None where it had none.
 
@@ -41,12 +45,41 @@ def added_account(
         left: Why the other new ones have none, by name.
         passed_over: Frames among them that show what their neighbours do.
         again: Names of all the new ones.
+        counted: Frames of the same recordings that were passed over before, and counted then.
     """
     if before is None:
         return None
     more = _tally(placed, left, placed + len(left), passed_over)
     then = {name: _reason(name, why) for name, why in old.items() if name in again}
-    return Account(images=before.images.with_more(more, then), notices=before.notices)
+    return Account(
+        images=before.images.with_more(more, then, {PASSED_OVER: counted}), notices=before.notices
+    )
+
+
+def passed_over(
+    found: Gathered, scene: Scene, old: Mapping[str, Any]
+) -> tuple[dict[str, int], int]:
+    """How many frames of recordings are passed over, those that were added to a scene again once.
+
+    Args:
+        found: What is added.
+        scene: The scene as it was.
+        old: What its ``labels.json`` says, nothing where it was not labelled.
+
+    Returns:
+        By recording, the frames that are neither in the scene nor left out of it for a reason, and
+        how many of these recordings were counted before.
+    """
+    known = {*scene.images, *old.get("left_out", {})}
+    now = {
+        recording: sum(name not in known for name in names)
+        for recording, names in found.passed.items()
+    }
+    before = old.get("passed_over")
+    if before is None and "frames_passed_over" in old:  # without a count for each recording
+        had = {scene.sequence(i) for i in range(len(scene))}
+        before = {recording: count for recording, count in now.items() if recording in had}
+    return now, sum((before or {}).get(recording, 0) for recording in now)
 
 
 def _tally(placed: int, left: Mapping[str, str], listed: int, passed_over: int) -> Tally:

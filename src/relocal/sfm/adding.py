@@ -19,7 +19,7 @@ from relocal.pose import Pose
 from relocal.scene import Scene, apply_split, load_scene
 from relocal.scene.files import extend_scene, read_json, unfinished, write_json
 from relocal.scene.scene import some
-from relocal.sfm.accounts import added_account
+from relocal.sfm.accounts import added_account, passed_over
 from relocal.sfm.database import Progress, copy_matches
 from relocal.sfm.label_config import EXHAUSTIVE_UP_TO, LabelConfig
 from relocal.sfm.labelling import (
@@ -109,15 +109,19 @@ def add_photos(
     left = {name: why for name, why in left.items() if name not in made.images}
     about = account(made, photos, mapped, left, config, old.get("scale", {}))
     about["not_read"] = len(found.left)
-    about["frames_passed_over"] = found.passed_over + old.get("frames_passed_over", 0)
+    passed, counted = passed_over(found, before, old)
+    about["passed_over"] = {**old.get("passed_over", {}), **passed}
+    passed_now = sum(passed.values())
+    about["frames_passed_over"] = old.get("frames_passed_over", 0) + passed_now - counted
     names = {photo.name for photo in new} | found.left.keys()
     account_now = added_account(
         before.account,
         old.get("left_out", {}),
         len(placed),
         {name: why for name, why in left.items() if name in names},
-        found.passed_over,
+        passed_now,
         names,
+        counted,
     )
     made = extend_scene(
         replace(made, provenance=with_account(made.provenance, about), account=account_now),

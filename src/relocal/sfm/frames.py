@@ -210,6 +210,11 @@ def choose_frames(looks: FrameLooks, step: float, most: int) -> list[int]:
     return chosen
 
 
+def frame_name(index: int) -> str:
+    """The file that a frame of a video is written to."""
+    return f"frame-{index:06d}.jpg"
+
+
 def write_frames(video: Path, indices: list[int], folder: Path, progress: Progress) -> list[str]:
     """Writes frames of a video as JPEG files; those that are there already are kept.
 
@@ -225,7 +230,7 @@ def write_frames(video: Path, indices: list[int], folder: Path, progress: Progre
     import cv2
 
     folder.mkdir(parents=True, exist_ok=True)
-    names = {i: f"frame-{i:06d}.jpg" for i in indices}
+    names = {i: frame_name(i) for i in indices}
     left = {i: name for i, name in names.items() if not (folder / name).is_file()}
     frames = enumerate(video_frames(video)) if left else ()
     for i, frame in frames:

@@ -112,6 +112,7 @@ def label(
     about = account(scene, photos, mapped, left | left_out(photos, mapped), config, fit)
     about["not_read"] = len(left)
     about["frames_passed_over"] = passed_over = found.passed_over
+    about["passed_over"] = {name: len(frames) for name, frames in found.passed.items()}
     scene = replace(
         scene,
         provenance=with_account(scene.provenance, about),
@@ -271,7 +272,8 @@ def account(
 def with_account(provenance: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """A scene's provenance with what is known of its labels."""
     # A report shows a provenance whole; hundreds of names belong into label.json alone.
-    return {**provenance, "label": {**about, "left_out": len(about["left_out"])}}
+    short = {key: value for key, value in about.items() if key != "passed_over"}
+    return {**provenance, "label": {**short, "left_out": len(about["left_out"])}}
 
 
 def doubts(about: Mapping[str, Any]) -> tuple[Notice, ...]:
@@ -337,4 +339,5 @@ def check_unchanged(photos: Sequence[Photo]) -> None:
 
 def listed(left: Mapping[str, str]) -> str:
     """The end of a message that says why photos could not be read, if there are any."""
-    return f" Not read: {some(list(left.values()), 3)}" if left else ""
+    said = [why if Path(name).name in why else f"{name} {why}" for name, why in left.items()]
+    return f" Not read: {some(said, 3)}" if left else ""

@@ -6,9 +6,9 @@ A photo that cannot be read is left out with its reason; nothing is made up for 
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from relocal.sfm.database import Progress, digest
 from relocal.sfm.frames import (
     FrameLooks,
     choose_frames,
+    frame_name,
     greys,
     look_at,
     stated_length,
@@ -83,14 +84,19 @@ class Gathered:
     """In the order of the sources and of their names."""
     left: dict[str, str]
     """By name, the reason why others cannot be."""
-    passed_over: int = 0
-    """Frames of recordings that show what their neighbours do."""
+    passed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By recording, the names of frames that show what their neighbours do."""
+
+    @property
+    def passed_over(self) -> int:
+        """How many frames show what their neighbours do."""
+        return sum(map(len, self.passed.values()))
 
     def __add__(self, other: "Gathered") -> "Gathered":
         return Gathered(
             self.photos + other.photos,
             self.left | other.left,
-            self.passed_over + other.passed_over,
+            {**self.passed, **other.passed},
         )
 
 
@@ -207,7 +213,9 @@ def _thinned(photos: list[Photo], work: Path, config: LabelConfig, progress: Pro
         return Gathered(photos, {})
     chosen = choose_frames(looks, config.step, config.frames)
     frames = [replace(photos[i], from_video=True) for i in chosen]
-    return Gathered(frames, {}, len(photos) - len(frames))
+    taken = set(chosen)
+    passed = tuple(photo.name for i, photo in enumerate(photos) if i not in taken)
+    return Gathered(frames, {}, {name: passed})
 
 
 def _grey(photo: Photo) -> UInt8[np.ndarray, "h w"]:
@@ -266,7 +274,9 @@ def _video(
     photos = [Photo(f"{name}/{n}", folder / n, size, None, True, source, stamp) for n in names]
     cut = f"ends after {count} of its {stated} frames: it is cut short"
     left = {source.name: cut} if count < _MOST_OF * stated else {}
-    return Gathered(photos, left, count - len(photos))
+    taken = set(chosen)
+    passed = tuple(f"{name}/{frame_name(i)}" for i in range(count) if i not in taken)
+    return Gathered(photos, left, {name: passed})
 
 
 def _kept_looks(kept: Path, make: Callable[[], FrameLooks]) -> FrameLooks:
