@@ -18,12 +18,14 @@ from relocal.scene import Scene
 from relocal.sfm.consistency import (
     LEAST_SHARE,
     arc_angle,
+    better_reading,
     check_matches,
     check_points,
     sample_pairs,
     share_that_fits,
     verified,
 )
+from relocal.sfm.readings import READINGS
 from relocal.training import train
 
 seeds = st.integers(0, 10_000)
@@ -146,7 +148,7 @@ def wrong_poses(poses: Pose) -> Iterator[tuple[str, Pose]]:
 def test_a_map_of_wrong_poses_is_refused(tiny_scene: Scene, number: int) -> None:
     _, poses = list(wrong_poses(tiny_scene.poses))[number]
     scene = replace(tiny_scene, poses=poses, folder=None)
-    with pytest.raises(InputError, match=r"verified matches fit the poses.*mirrored world"):
+    with pytest.raises(InputError, match=r"verified matches fit the poses.*(wrong|photos fit)"):
         build_map(scene, MapConfig(limit=500))
 
 
@@ -166,6 +168,90 @@ def test_a_training_with_map_points_of_other_poses_is_refused(
     _, poses = list(wrong_poses(tiny_scene.poses))[number]
     with pytest.raises(InputError, match="observations of map points fit the poses"):
         train(replace(tiny_scene, poses=poses.canonical()), tmp_path / "run")
+
+
+def orbit(images: int = 14) -> tuple[Pose, list[tuple[int, int, torch.Tensor, torch.Tensor]]]:
+    """A camera that goes round some things and looks at their middle, and its pairs of images.
+
+    Rays have the noise of half a pixel, at a focal length of 500.
+    """
+    draw = np.random.default_rng(0)
+    angle = np.linspace(0, 2.4, images)
+    place = np.stack([4 * np.cos(angle), 4 * np.sin(angle), 1.5 + 0.5 * np.sin(3 * angle)], axis=1)
+    ahead = -place / np.linalg.norm(place, axis=1, keepdims=True)
+    right = np.cross(ahead, [0, 0, 1.0])
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    turn = np.stack([right, np.cross(ahead, right), ahead], axis=2)
+    poses = of(turn, place)
+    xyz = draw.uniform(-1, 1, size=(60, 3))
+    seen = (xyz[None] - place[:, None]) @ turn
+    rays = seen[..., :2] / seen[..., 2:] + draw.normal(scale=0.5 / 500, size=(images, 60, 2))
+    whole = torch.from_numpy(np.concatenate([rays, np.ones_like(rays[..., :1])], axis=2))
+    pairs = [(i, i + k) for k in (1, 2, 4) for i in range(images - k)]
+    return poses, [(a, b, whole[a], whole[b]) for a, b in pairs]
+
+
+def test_an_orbit_of_right_poses_fits_and_has_no_better_reading() -> None:
+    poses, pairs = orbit()
+    assert check_matches("orbit", poses, pairs) == pytest.approx(1, abs=0.02)
+    assert better_reading(poses, pairs) is None
+    moved = Pose(3 * poses.position + 100, poses.quaternion)
+    assert better_reading(moved, pairs) is None
+
+
+def test_a_camera_turned_about_its_axis_is_refused_though_its_matches_fit() -> None:
+    """What is near moves as what is far should: on an orbit the share of matches cannot tell."""
+    poses, pairs = orbit()
+    turned = of(poses.rotation.numpy() @ np.diag([-1.0, -1, 1]), poses.position.numpy())
+    near = [pair for pair in pairs if pair[1] - pair[0] == 1]
+    shares = [share_that_fits(r, s, turned[b].inverse() @ turned[a]) for a, b, r, s in near]
+    assert np.median([share for share in shares if share is not None]) > 0.9
+    with pytest.raises(InputError, match=r"The photos fit if .* x left, y up, z ahead"):
+        check_matches("orbit", turned, near)
+
+
+def misread(poses: Pose) -> dict[str, Pose]:
+    """For each reading, by words of its name: right poses as one who does not know it has them."""
+    turn, place, q = poses.rotation.numpy(), poses.position.numpy(), poses.quaternion
+    # Columns: where the axes of the file's camera point, in the frame of OpenCV's.
+    cameras = {
+        "x right, y up, z back": [[1, 0, 0], [0, -1, 0], [0, 0, -1]],
+        "x left, y up, z ahead": [[-1, 0, 0], [0, -1, 0], [0, 0, 1]],
+        "x left, y down, z back": [[-1, 0, 0], [0, 1, 0], [0, 0, -1]],
+        "x ahead, y left, z up": [[0, 0, 1], [-1, 0, 0], [0, -1, 0]],
+        "x ahead, y right, z down": [[0, 0, 1], [1, 0, 0], [0, 1, 0]],
+        "x down, y left, z ahead": [[0, 1, 0], [-1, 0, 0], [0, 0, 1]],
+        "x up, y right, z ahead": [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+    }
+    found = {name: of(turn @ np.array(axes, float).T, place) for name, axes in cameras.items()}
+    for name, axis in (("x axis points left", 0), ("y axis points up", 1), ("z axis points back", 2)):
+        camera, world = np.eye(3), np.diag([1.0, -1, 1])
+        camera[axis, axis] = -1
+        found[name] = of(world @ turn @ camera, place @ world)
+    inverse = poses.inverse()
+    found["positions point the other way"] = Pose(-poses.position, q)
+    found["poses are cam_from_world"] = inverse
+    found["rotations are cam_from_world"] = Pose(poses.position, inverse.quaternion)
+    found["translations of cam_from_world"] = Pose(inverse.position, q)
+    found["have w last"] = Pose(poses.position, q[:, [1, 2, 3, 0]])
+    found["have w first"] = Pose(poses.position, q[:, [3, 0, 1, 2]])
+    for name, order in (("x and y", [1, 0, 2]), ("x and z", [2, 1, 0]), ("y and z", [0, 2, 1])):
+        found[f"{name} exchanged"] = Pose(poses.position[:, order], q)
+    return found
+
+
+NAMES = sorted(misread(orbit()[0]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_poses_were_meant_to_be_is_named(name: str) -> None:
+    poses, pairs = orbit()
+    with pytest.raises(InputError, match=f"The photos fit if .*{name}"):
+        check_matches("orbit", misread(poses)[name], pairs)
+
+
+def test_each_reading_has_one_name_and_a_test() -> None:
+    assert [sum(name in reading for name in NAMES) for reading in READINGS] == [1] * len(NAMES)
 
 
 def test_the_limit_lies_between_right_and_wrong() -> None:

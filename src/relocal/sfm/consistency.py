@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from relocal.errors import InputError
 from relocal.pose import Pose, rotation_angle
 from relocal.scene import Points, Scene
+from relocal.sfm.readings import READINGS
 
 LEAST_SHARE = 0.6
 """Least share of matches that fit, in the median of pairs. Measured on pairs as ``sample_pairs``
@@ -32,12 +33,21 @@ LEAST_PAIRS = 5
 TOLERANCE_RAD, TOLERANCE_OF_TURN = 0.006, 0.05
 """How far a match may be from what the poses allow: 3 pixels of 500 of focal length, and a share of
 the angle between the cameras, which is what poses of a neighbouring camera of a rig are off."""
+BETTER, CLEAR_SHARE = 0.6, 0.8
+"""NUMBERS"""
 POINT_TOLERANCE_RAD = 0.012
 _PARALLAX = 3.0  # in tolerances: matches that moved less fit any poses
 _LEAST_MATCHES = 10
 _STEPS = (1, 2, 4, 8)  # of images in the order of recording
 _VERIFY_RAD = 0.004
 _MOST_TURN_RAD = 1.0  # cameras that look elsewhere by more see little of the same
+_COMPARED_PAIRS, _COMPARED = 40, 100  # how much of the matches readings are compared by
+_EXACT_RAD = 2e-4  # a tenth of a pixel of 500: nothing fits photos better
+_WRONG = (
+    " The poses or cameras are wrong: of a mirrored world, in other axes (y and z exchanged, "
+    "OpenGL's camera), with quaternions that have w at the other end, cam_from_world taken for "
+    "world_from_cam, or of other photos."
+)
 _UNTURNED = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
 
 _LOG = logging.getLogger(__name__)
@@ -139,7 +149,7 @@ def share_that_fits(one: Rays, other: Rays, other_from_one: Pose) -> float | Non
 
 
 def check_matches(place: Path | str, poses: Pose, pairs: PairRays) -> float | None:
-    """Refuses poses that matches of the photos contradict.
+    """Refuses poses that matches of the photos contradict, or that were meant otherwise.
 
     Args:
         place: What the message calls the scene.
@@ -150,18 +160,67 @@ def check_matches(place: Path | str, poses: Pose, pairs: PairRays) -> float | No
         The median share of matches that fit; None, with a warning, where too few pairs can tell.
 
     Raises:
-        InputError: If it is below ``LEAST_SHARE``.
+        InputError: If it is below ``LEAST_SHARE``, or if one of ``READINGS`` fits clearly better.
     """
-    shares = [share_that_fits(r, s, poses[b].inverse() @ poses[a]) for a, b, r, s in pairs]
-    known = [share for share in shares if share is not None]
-    if len(known) < LEAST_PAIRS:
+    pairs = [pair for pair in pairs if len(pair[2])]
+    shares = _shares(poses, pairs)
+    meant = better_reading(poses, pairs)
+    hint = f" The photos fit if {meant}." if meant else ""
+    if len(shares) >= LEAST_PAIRS:
+        what = f"{len(shares)} pairs of images", "verified matches fit the poses"
+        _checked(place, median(shares), what, hint)
+    if meant:
+        raise InputError(
+            f"{place}: the poses are not what they are taken for: another reading of the same "
+            f"numbers fits the photos much better.{hint}"
+        )
+    if len(shares) < LEAST_PAIRS:
         _LOG.warning(
             f"{place}: too few photos show the same things from different places to tell whether "
             "the poses are right."
         )
         return None
-    what = f"{len(known)} pairs of images", "verified matches fit the poses"
-    return _checked(place, median(known), what)
+    return median(shares)
+
+
+def _shares(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) -> list[float]:
+    """Of the pairs that can tell, the share of matches that fit."""
+    shares = [share_that_fits(r, s, poses[b].inverse() @ poses[a]) for a, b, r, s in pairs]
+    return [share for share in shares if share is not None]
+
+
+def misfit(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) -> float:
+    """The median over pairs of the median angle of matches to what the poses allow, in radians."""
+    one, other = ([pair[end] for pair in pairs] for end in (0, 1))
+    relative = poses[other].inverse() @ poses[one]
+    angles = [arc_angle(r, s, relative[k]) for k, (_, _, r, s) in enumerate(pairs)]
+    return median(float(angle.median()) for angle in angles)
+
+
+def _some(rows: Any, count: int) -> Any:
+    return rows[:: -(-len(rows) // count) or 1]
+
+
+def better_reading(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) -> str | None:
+    """The entry of ``READINGS`` that fits the photos clearly better than the poses as given.
+
+    Wrong poses may fit well by themselves: from an orbit, a camera turned by half a turn about its
+    axis sees what is near move as what is far does. Only beside right ones they are seen to be off.
+    """
+    some = [
+        (a, b, _some(one, _COMPARED), _some(other, _COMPARED))
+        for a, b, one, other in _some(pairs, _COMPARED_PAIRS)
+    ]
+    if len(some) < LEAST_PAIRS or (given := misfit(poses, some)) < _EXACT_RAD:
+        return None
+    others = {name: meant(poses) for name, meant in READINGS.items()}
+    angles = {name: misfit(other, some) for name, other in others.items()}
+    best = min(angles, key=angles.__getitem__)
+    if angles[best] >= BETTER * given or angles[best] > TOLERANCE_RAD:
+        return None
+    shares = _shares(others[best], some)
+    fits = len(shares) >= LEAST_PAIRS and median(shares) >= CLEAR_SHARE
+    return best if fits else None
 
 
 def check_points(
@@ -186,13 +245,11 @@ def check_points(
     return _checked(place, median(shares), what)
 
 
-def _checked(place: Path | str, share: float, what: tuple[str, str]) -> float:
+def _checked(place: Path | str, share: float, what: tuple[str, str], hint: str = "") -> float:
     if share < LEAST_SHARE:
         raise InputError(
             f"{place}: only {100 * share:.0f} % of the {what[1]} (median of {what[0]}); "
-            f"right poses give 80 % or more, and {100 * LEAST_SHARE:.0f} % are asked for. The "
-            "poses or cameras are wrong: of a mirrored world, in other axes (y and z exchanged, "
-            "OpenGL's camera), with quaternions that have w at the other end, cam_from_world taken "
-            "for world_from_cam, of other photos, or with another focal length."
+            f"right poses give 80 % or more, and {100 * LEAST_SHARE:.0f} % are asked for."
+            f"{hint or _WRONG}"
         )
     return share
