@@ -19,7 +19,6 @@ from relocal import cli
 from relocal.backbones import BackboneConfig, build_backbone
 from relocal.camera import parse_camera
 from relocal.cli import verbs
-from relocal.cli.cameras import camera_doubts
 from relocal.datasets.cambridge import read_cambridge
 from relocal.datasets.colmap import read_colmap_model
 from relocal.datasets.downloads import DOWNLOADS
@@ -114,21 +113,6 @@ def test_split_that_does_not_fit_is_mended(rule: str, advice: str, scene_of: Sce
 
 
 # --- cameras -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("camera", "doubts"),
-    [
-        ("PINHOLE,64,48,60,60,32,24", []),
-        ("PINHOLE,64,48,60,60,0,24", ["fx,fy,cx,cy"]),
-        ("PINHOLE,128,96,120,120,64,48", ["scaled to the photo's 64 x 48"]),
-    ],
-)
-def test_unlikely_camera_is_doubted(camera: str, doubts: list[str], tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "photo.png")
-    found = camera_doubts(parse_camera(camera), tmp_path / "photo.png")
-    assert len(found) == len(doubts)
-    assert all(doubt in notice.text for doubt, notice in zip(doubts, found, strict=True))
 
 
 def test_camera_is_read_as_colmap_writes_it() -> None:

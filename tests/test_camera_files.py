@@ -201,6 +201,61 @@ def test_json_in_nerfstudios_words_counts_pixels_as_nerfstudio(tmp_path: Path) -
     assert camera.params.tolist() == [500, 500, 320, 240, 0.1, 0, 0, 0, 0.2, 0, 0, 0]
 
 
+MATRIX = {"camera_matrix": [[500, 0, 320], [0, 501, 240], [0, 0, 1]]}
+SIZED = {"image_width": 640, "image_height": 480, **MATRIX}
+DISTORTION_NAMES = (
+    *("dist_coeff", "distCoeffs", "distortion", "dist_coefs", "distortion_vector", "DIST", "D"),
+    *("Distortion_Coefficients", "distortionCoefficients", "dist_coeffs", "d"),
+)
+
+
+@pytest.mark.parametrize("key", DISTORTION_NAMES)
+def test_distortion_is_read_by_whatever_tools_call_it(tmp_path: Path, key: str) -> None:
+    content = {**SIZED, key: [[0.26, -0.95, 0, 0, 1.1]]}
+    camera = read_camera(written(tmp_path, json.dumps(content), "c.json"))
+    assert camera.model == "FULL_OPENCV"
+    assert camera.params.tolist()[4:9] == [0.26, -0.95, 0, 0, 1.1]
+    chain = KALIBR.format(lens="radtan", d=[0.1, 0.2, 0, 0]).replace("distortion_coeffs", key)
+    assert read_camera(written(tmp_path, chain)).params.tolist()[4:6] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, "zeros"),
+        ({"bend": [0.1] * 5}, "not read: bend.*zeros"),
+        ({"k1": 0.1, "k2": 0.2}, "not read: k1, k2"),
+        ({"distortion_model": "plumb_bob"}, "zeros"),
+        ({"distortion": {"k1": 0.1}}, "list of numbers"),
+        ({"D": None}, "list of numbers"),
+        ({"D": [0.1] * 5, "dist": [0.2] * 5}, "D and dist differ"),
+        ({"K": [1] * 9}, "camera_matrix and K differ"),
+        ({"D": [0.0] * 5, "camera_matrix": [0] * 9}, "is not calibrated"),
+    ],
+)
+def test_no_distortion_is_left_out_without_a_word(
+    tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    file = written(tmp_path, json.dumps({**SIZED, **more}), "c.json")
+    with pytest.raises(InputError, match=message) as refusal:
+        read_camera(file)
+    assert str(refusal.value).startswith(file)
+
+
+def test_a_file_can_say_that_there_is_no_distortion(tmp_path: Path) -> None:
+    for said in ({"distortion_model": "none"}, {"dist": [0, 0, 0, 0]}):
+        file = written(tmp_path, json.dumps({**SIZED, **said}), "c.json")
+        assert read_camera(file).model == "PINHOLE"
+
+
+def test_distortion_beside_other_formats_is_refused(tmp_path: Path) -> None:
+    own = {"model": "PINHOLE", "width": 640, "height": 480, "params": [500, 500, 320, 240]}
+    for content in (own, {"w": 640, "h": 480, "fl_x": 500}):
+        file = written(tmp_path, json.dumps({**content, "dist": [0.1] * 4}), "c.json")
+        with pytest.raises(InputError, match="dist is not read here"):
+            read_camera(file)
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("c.yaml", ros("plumb_bob", [0.1] * 4).replace("438.78, 0.", "438.78"), "8 numbers, not 9"),
     ("c.yaml", ros("plumb_bob", [0.1] * 8), "plumb_bob has 5"),
@@ -216,6 +271,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("c.yaml", "!!python/object/apply:os.getcwd []\n", "YAML that can be read"),
     ("c.yaml", "[" * 50_000, "YAML that can be read"),
     ("c.yaml", "image_width: [1, 2\n", "YAML that can be read"),
+    ("c.yaml", "image_width: 640\x00\n", "YAML that can be read"),
+    ("c.yaml", "a\x07: [1]\n", "YAML that can be read"),
     ("c.yaml", "", "no named values"),
     ("c.yaml", "name: value\n", "no camera that is known"),
     ("c.yaml", "a: 2001-99-99\n", "YAML that can be read"),

@@ -62,7 +62,34 @@ def test_turned_camera_keeps_its_focal_length_along_the_longer_side() -> None:
 
 def test_a_camera_that_is_given_is_taken_whatever_exif_says() -> None:
     known = camera_of_photo(taken(400, 300, 90), LENS, LENS)
-    assert (known.camera, known.said_by, known.notices) == (LENS, "--camera", ())
+    assert (known.camera, known.said_by, known.notices) == (LENS, "the camera given", ())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((400, 300, 308, 306, 200, 150), []),
+        ((400, 300, 300, 300, 206, 145), []),
+        ((400, 300, 308, 306, 0, 150), ["centre-far-off"]),
+        ((400, 300, 308, 306, 150, 200), ["centre-exchanged"]),
+        ((400, 300, 308, 306, 248, 150), ["camera-off-centre"]),
+        ((400, 300, 550, 32, 200, 150), ["focals-apart"]),
+        ((400, 300, 500, 500, 200, 150), ["other-lens"]),
+        ((400, 300, 15, 15, 200, 150), ["field-of-view", "other-lens"]),
+        ((800, 600, 616, 612, 400, 300), ["camera-scaled"]),
+    ],
+)
+def test_an_unlikely_camera_is_told_by_whatever_localizes(
+    numbers: tuple[float, ...], expected: list[str]
+) -> None:
+    width, height, *rest = numbers
+    given = Camera.pinhole(int(width), int(height), *map(float, rest))
+    known = camera_of_photo(taken(400, 300), LENS, given)
+    assert [notice.code for notice in known.notices] == expected
+    assert all("the camera given" in notice.text for notice in known.notices)
+    if 50 < rest[0] < 400:
+        _, notices = view_of_photo(taken(400, 300), given, LENS, training_camera(LENS, 64))
+        assert notices == known.notices
 
 
 TRUE_MM = 307.5 / 500 * _DIAGONAL  # of LENS: 26.6
@@ -91,11 +118,16 @@ def test_a_photo_of_another_shape_may_have_a_somewhat_other_lens() -> None:
 
 def test_what_cannot_be_the_cameras_is_told_by_its_source() -> None:
     target = training_camera(LENS, 64)
-    with pytest.raises(InputError, match=r"^EXIF: .*give --camera"):
+    with pytest.raises(InputError, match=r"^photo: EXIF: .*give --camera"):
         view_of_photo(taken(400, 300, 300), None, LENS, target)
     long = Camera.pinhole(400, 300, 4000.0, 4000.0, 200.0, 150.0)
-    with pytest.raises(InputError, match=r"^--camera: .*correct it"):
+    with pytest.raises(InputError, match=r"^photo: the camera given: .*correct it"):
         view_of_photo(taken(400, 300), long, LENS, target)
     view, notices = view_of_photo(taken(400, 300), None, LENS, target)
     assert tuple(view.shape) == (3, target.height, target.width)
     assert [notice.code for notice in notices] == ["camera-assumed"]
+
+
+def test_a_given_camera_of_the_scenes_model_is_compared_with_it() -> None:
+    near = Camera("OPENCV", 400, 300, LENS.params * 1.01)
+    assert camera_of_photo(taken(400, 300), LENS, near).notices == ()

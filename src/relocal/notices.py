@@ -16,7 +16,7 @@ NOTICES: dict[str, str] = {
     "exif-focal-contradicts": "EXIF states a focal length far from that of the scene's photos",
     "camera-off-centre": "the camera that was given looks past the middle of the photo",
     "camera-scaled": "the camera that was given is of another size than the photo",
-    "other-lens": "its focal length is far from that of the photos the map was made of",
+    "other-lens": "its focal length is far from that of the scene's photos",
     "focal-doubtful": "what the photo shows fits another focal length better",
     "distortion-doubtful": "a distortion that the camera does not have fits what the photo shows",
     "focal-not-written": "a format needs a focal length, and none is known",

@@ -6,6 +6,7 @@ read what is given as ``--camera``.
 """
 
 from relocal.camera.camera import Camera
+from relocal.camera.doubts import camera_doubts
 from relocal.camera.files import read_camera
 from relocal.camera.models import CAMERA_MODELS, COLMAP_NUMBERS, FITTED_MODELS, no_model
 from relocal.camera.nerfstudio import nerfstudio_camera, nerfstudio_intrinsics
@@ -16,6 +17,7 @@ __all__ = [
     "COLMAP_NUMBERS",
     "FITTED_MODELS",
     "Camera",
+    "camera_doubts",
     "nerfstudio_camera",
     "nerfstudio_intrinsics",
     "no_model",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relocal.camera.camera import Camera
-from relocal.camera.fields import mapping, number, numbers, size
+from relocal.camera.fields import fold, mapping, number, numbers, renamed, size
 from relocal.camera.models import CAMERA_MODELS, no_model
 from relocal.camera.nerfstudio import nerfstudio_camera
 from relocal.camera.opencv import Kind, opencv_model
@@ -25,6 +25,34 @@ _LENSES: dict[str, Kind] = {
 """What ROS, Kalibr and EuRoC call their lenses."""
 
 
+_COEFFICIENTS = "distortion_coefficients"
+_DISTORTION = (
+    "distortion_coefficients|distortion_coeffs|distortion_coefs|distortion_coeff|distortion_coef|"
+    "distortion_coefficient|distortion|distortion_vector|distortion_params|distortion_parameters|"
+    "dist_coeffs|dist_coefs|dist_coeff|dist_coef|dist_coefficients|dist_vector|dist|dist_params|D|"
+    "camera_distortion|lens_distortion|cam_dist"
+)
+_LENS = "distortion_model|distortion_type|dist_model"
+_MATRIX_NAMES = {
+    "image_width": "image_width|width|w",
+    "image_height": "image_height|height|h",
+    "camera_matrix": "camera_matrix|K|mtx|intrinsic_matrix|cam_mtx",
+    "distortion": _DISTORTION,
+    "distortion_model": _LENS,
+}
+_KALIBR_NAMES = {
+    "camera_model": "camera_model",
+    "intrinsics": "intrinsics",
+    "resolution": "resolution",
+    "distortion": _DISTORTION,
+    "distortion_model": _LENS,
+}
+"""What values are called, by case and underscores as they come."""
+_OTHER_KEYS = {"header", "roi", "binningx", "binningy", "cameraname", "r", "p"} | {
+    *("rectificationmatrix", "projectionmatrix", "rostopic", "camoverlaps", "tcnimu", "tbs")
+}
+
+
 def camera_of_content(content: Any, where: str, which: str | None = None) -> Camera:
     """The camera that a calibration describes.
 
@@ -39,8 +67,9 @@ def camera_of_content(content: Any, where: str, which: str | None = None) -> Cam
     if not isinstance(content, Mapping):
         raise InputError(f"{where}: has no named values, so no camera.")
     content = _one_of(dict(content), where, which)
+    there = {fold(key) for key in content}
     for keys, read in _FORMATS:
-        if all(any(key in content for key in names.split("|")) for names in keys):
+        if all(any(fold(key) in there for key in names.split("|")) for names in keys):
             try:
                 return read(content, where).checked(where)
             except InputError as error:
@@ -71,6 +100,7 @@ def _one_of(content: dict[str, Any], where: str, which: str | None) -> dict[str,
 
 
 def _own(content: dict[str, Any], where: str) -> Camera:
+    _refuse_distortion(content, "params hold the distortion, too", where)
     model = str(content["model"]).upper()
     params = numbers(content, "params", where)
     if model not in CAMERA_MODELS:
@@ -78,24 +108,57 @@ def _own(content: dict[str, Any], where: str) -> Camera:
     return Camera(model, *size(content, ("width", "height"), where), params)
 
 
+def _nerfstudio(content: dict[str, Any], where: str) -> Camera:
+    _refuse_distortion(content, "the distortion is read from k1, k2, p1, p2, ...", where)
+    return nerfstudio_camera(content, where)
+
+
+def _refuse_distortion(content: dict[str, Any], why: str, where: str) -> None:
+    """Refuses a distortion that would be left out, where a format has other words for it."""
+    names = {fold(name) for name in _DISTORTION.split("|")}
+    for key in content:
+        if fold(key) in names and any(numbers(content, key, where)):
+            raise InputError(f"{where}: {key} is not read here; {why}.")
+
+
 def _matrix(content: dict[str, Any], where: str) -> Camera:
     """ROS's camera_info, as a message or a file of its calibrator, and OpenCV's FileStorage."""
-    width, height = size(
-        content, ("image_width|image_Width|width", "image_height|image_Height|height"), where
-    )
-    k = numbers(content, "camera_matrix|K|k", where)
+    known = renamed(content, _MATRIX_NAMES, where)
+    width, height = size(known, ("image_width", "image_height"), where)
+    k = numbers(known, "camera_matrix", where)
     if len(k) != 9:
         raise InputError(f"{where}: its camera matrix has {len(k)} numbers, not 9.")
-    names = "distortion_coefficients|distortion_coeffs|dist_coeffs|dist|D|d"
-    d = numbers(content, names, where, default=[])
-    lens = str(content.get("distortion_model") or "none")
+    if not any(k):
+        raise InputError(
+            f"{where}: is not calibrated, its camera matrix is all zeros; calibrate the camera."
+        )
+    lens = str(known.get("distortion_model") or "none")
     if content.get("fisheye_model") or content.get("fisheye"):
         lens = "fisheye"
     kind = _kind(lens, where)
+    d = _distortion(content, known, _MATRIX_NAMES, where)
     if lens == "plumb_bob" and len(d) not in (0, 4, 5):
         raise InputError(f"{where}: plumb_bob has 5 coefficients, not {len(d)}.")
     model, params = opencv_model([k[:3], k[3:6], k[6:]], d, kind)
     return _window(Camera(model, width, height, params), content, where)
+
+
+def _distortion(
+    content: dict[str, Any], known: dict[str, Any], names: dict[str, str], where: str
+) -> list[float]:
+    """The coefficients; a camera is only without distortion where its file says so."""
+    if "distortion" in known:
+        return numbers({"distortion_coefficients": known["distortion"]}, _COEFFICIENTS, where)
+    if str(known.get("distortion_model", "")).lower() == "none":
+        return []
+    read = {fold(name) for others in names.values() for name in others.split("|")}
+    unread = [str(key)[:40] for key in content if fold(key) not in read | _OTHER_KEYS]
+    aside = f" (not read: {', '.join(unread[:8])})" if unread else ""
+    raise InputError(
+        f"{where}: has no distortion under a name that is known, such as "
+        f"{_COEFFICIENTS}{aside}; if the camera has none, say so by zeros: "
+        f"{_COEFFICIENTS}: [0, 0, 0, 0]."
+    )
 
 
 def _window(camera: Camera, content: dict[str, Any], where: str) -> Camera:
@@ -115,10 +178,11 @@ def _window(camera: Camera, content: dict[str, Any], where: str) -> Camera:
 
 def _kalibr(content: dict[str, Any], where: str) -> Camera:
     """A camera of Kalibr's chain, or EuRoC's sensor.yaml."""
-    model, values = content.get("camera_model", "pinhole"), numbers(content, "intrinsics", where)
-    sides = numbers(content, "resolution", where)
-    lens = str(content.get("distortion_model") or "none")
-    d = numbers(content, "distortion_coeffs|distortion_coefficients", where, default=[])
+    known = renamed(content, _KALIBR_NAMES, where)
+    model, values = known.get("camera_model", "pinhole"), numbers(known, "intrinsics", where)
+    sides = numbers(known, "resolution", where)
+    lens = str(known.get("distortion_model") or "none")
+    d = [] if model == "eucm" else _distortion(content, known, _KALIBR_NAMES, where)
     wanted = {"pinhole": 4, "eucm": 6}.get(str(model))
     if wanted is None or (model == "eucm" and lens != "none") or (lens, len(d)) == ("fov", 0):
         raise InputError(f"{where}: the camera model {model}-{lens} is not supported.")
@@ -145,8 +209,8 @@ def _kind(lens: str, where: str) -> Kind:
 
 _FORMATS: tuple[tuple[tuple[str, ...], Callable[[dict[str, Any], str], Camera]], ...] = (
     (("model", "params"), _own),
-    (("camera_matrix|K|k",), _matrix),
+    ((_MATRIX_NAMES["camera_matrix"],), _matrix),
     (("intrinsics", "resolution"), _kalibr),
-    (("w", "h"), nerfstudio_camera),
+    (("w", "h"), _nerfstudio),
 )
 """What tells a format, and what reads it; the first that fits is taken."""

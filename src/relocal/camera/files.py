@@ -83,10 +83,13 @@ def _yaml(text: str) -> Any:
 
     Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", matrix)
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER, list("-+.0123456789"))
-    loader = Loader(text.removeprefix(_OPENCV))
     try:
-        return loader.get_data()
+        # Whole texts with control characters are refused as the loader is made.
+        loader = Loader(text.removeprefix(_OPENCV))
+        try:
+            return loader.get_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())[:200]) from error
-    finally:
-        loader.dispose()
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(reason.encode("unicode_escape").decode()) from error

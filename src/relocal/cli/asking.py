@@ -3,12 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 from relocal.camera import Camera
-from relocal.cli.cameras import camera_doubts
 from relocal.cli.console import counted, warn
 from relocal.errors import InputError
 from relocal.images import Source
@@ -82,7 +80,13 @@ def asking(
     def ask(photo_name: str, photo: Source) -> Estimate:
         nonlocal unit, photos
         start, photos = perf_counter(), photos + 1
-        estimate = localizer.localize(photo, camera)
+        try:
+            estimate = localizer.localize(photo, camera)
+        except InputError as error:
+            if isinstance(photo, Path):
+                raise
+            # A frame of a video has no file to name.
+            raise InputError(f"{photo_name}: {str(error).removeprefix('photo: ')}") from error
         if reject and refused(localizer, estimate):
             estimate = None
         unit = unit if estimate is None else estimate.unit
@@ -92,9 +96,6 @@ def asking(
             estimate = known and _filtered(estimate, known, localizer.method, unit, spent)
         if estimate is None:
             raise InputError(f"{photo_name}: cannot tell where it was taken.")
-        if camera is not None:
-            doubts = (*camera_doubts(camera, photo), *estimate.warnings)
-            estimate = replace(estimate, warnings=doubts)
         return estimate
 
     return ask

@@ -6,6 +6,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from relocal.camera import Camera
+from relocal.images.given_cameras import GIVEN, given_doubts
 from relocal.images.photos import (
     Source,
     equivalent_mm,
@@ -58,10 +59,12 @@ def camera_of_photo(
         given: The photo's camera, if the user said it.
 
     Returns:
-        The camera, with a notice where it had to be assumed, or where EXIF contradicts the scene.
+        The camera, with notices where it had to be assumed, where EXIF contradicts the scene, and
+        where what was given is unlikely.
     """
     if given is not None:
-        return PhotoCamera(given, "--camera")
+        doubts = given_doubts(given, scene_camera, upright_size(source))
+        return PhotoCamera(given, GIVEN, doubts)
     # A focal length says how a pinhole sees, and nothing of a fisheye.
     if scene_camera.is_perspective and (known := exif_camera(source)) is not None:
         return PhotoCamera(known, "EXIF", _contradictions(known, scene_camera))

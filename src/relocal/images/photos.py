@@ -213,7 +213,7 @@ def fit_camera(camera: Camera, width: int, height: int, name: str) -> Camera:
     if not same_shape(camera, width, height):
         raise InputError(
             f"{name}: {width} x {height} pixels do not have the shape of its camera "
-            f"({camera.width} x {camera.height}); a cropped photo needs its own --camera."
+            f"({camera.width} x {camera.height}); a cropped photo needs a camera of its own."
         )
     same = (width, height) == (camera.width, camera.height)
     return camera if same else camera.resized(width, height)
@@ -235,7 +235,7 @@ def training_camera(camera: Camera, short_side_px: int) -> Camera:
 
 
 def load_view(
-    source: Source, camera: Camera, target: Camera, said_by: str = "--camera"
+    source: Source, camera: Camera, target: Camera, said_by: str = "the camera given"
 ) -> UInt8[Tensor, "3 h w"]:
     """Decodes a photo and resamples it to what the ``target`` camera sees from the same place.
 
@@ -248,7 +248,11 @@ def load_view(
     Raises:
         InputError: If the photo cannot be read, or the camera cannot be its.
     """
-    return resample(*decode_for(source, camera, target), target, said_by)
+    pixels, camera = decode_for(source, camera, target)
+    try:
+        return resample(pixels, camera, target, said_by)
+    except InputError as error:
+        raise InputError(f"{photo_name(source)}: {error}") from error
 
 
 def decode_for(
@@ -268,7 +272,7 @@ def decode_for(
 
 
 def resample(
-    image: UInt8[Tensor, "3 H W"], camera: Camera, target: Camera, said_by: str = "--camera"
+    image: UInt8[Tensor, "3 H W"], camera: Camera, target: Camera, said_by: str = "the camera given"
 ) -> UInt8[Tensor, "3 h w"]:
     """Resamples an image of ``camera`` to the pinhole ``target`` with the same centre and axes.
 
@@ -305,7 +309,7 @@ def resample(
 
 
 def _mended(said_by: str) -> str:
-    return "correct it." if said_by == "--camera" else "give --camera if that is wrong."
+    return "correct it." if "given" in said_by else "give --camera if that is wrong."
 
 
 def resize(image: UInt8[Tensor, "3 H W"], width: int, height: int) -> UInt8[Tensor, "3 h w"]:

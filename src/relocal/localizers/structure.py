@@ -95,10 +95,12 @@ def estimate(
         warnings: What the user should know.
     """
     pose, matches = found
-    told = any(warning.code == "exif-focal-contradicts" for warning in warnings)
-    unusual = None if told else _unusual(map.photo_camera, camera)
-    doubt = unusual or _bent(map, seen, pose, matches, camera)
-    doubt = doubt or _doubt(map, seen, pose, matches, camera)
+    told = {warning.code for warning in warnings}
+    doubt = None
+    if "other-lens" not in told:  # so far from the map's that the photo is seen too small to doubt
+        unusual = None if "exif-focal-contradicts" in told else _unusual(map.photo_camera, camera)
+        doubt = unusual or _bent(map, seen, pose, matches, camera)
+        doubt = doubt or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
         pose=pose,
