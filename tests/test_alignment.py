@@ -1,6 +1,8 @@
 """The frame of a labelled scene: similarities, what is up, and where metres come from."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,11 @@ from torch.testing import assert_close
 
 from relocal.camera import Camera
 from relocal.errors import InputError
-from relocal.pose import Pose
+from relocal.pose import Pose, matrix_to_quaternion
 from relocal.scene import Points, Scene
-from relocal.sfm.alignment import Similarity, fitted, moved, upright
+from relocal.sfm.alignment import Similarity, fitted, moved, scaled, upright
 from relocal.sfm.gps import scaled_by_gps
+from relocal.sfm.labelling import scale_doubts
 from relocal.sfm.places import gps_place
 
 CAMERA = Camera.pinhole(64, 48, 50.0, 50.0, 32.0, 24.0)
@@ -120,6 +123,8 @@ def test_outliers_have_no_say_and_too_little_is_refused() -> None:
     assert_close(fitted(source, target, 0.01, "test").points(source[:3]), target[:3])
     with pytest.raises(InputError, match="test: needs 3 images that are placed, has 2"):
         fitted(source[:2], target[:2], None, "test")
+    with pytest.raises(InputError, match="test: no scale, turn and shift make the images fit"):
+        fitted(source, source * torch.tensor([-1, 1, 1]), 0.5, "test")
     line = torch.arange(5).double()[:, None] * torch.ones(3).double()
     with pytest.raises(InputError, match="test: the images lie on a line"):
         fitted(line, line, None, "test")
@@ -170,3 +175,62 @@ def test_photos_without_a_place_give_no_metres(tmp_path: Path) -> None:
         Image.new("RGB", (64, 48)).save(tmp_path / name)
     with pytest.raises(InputError, match="--scale gps: 0 of 12 placed photos have a GPS place"):
         scaled_by_gps(scene)
+
+
+def flipped(*signs: float) -> torch.Tensor:
+    return torch.diag(torch.tensor(signs, dtype=torch.float64))
+
+
+def posed(position: torch.Tensor, rotation: torch.Tensor) -> Pose:
+    return Pose(position, matrix_to_quaternion(rotation))
+
+
+IMPOSSIBLE: dict[str, Callable[[Pose], Pose]] = {
+    "mirrored": lambda p: posed(
+        p.position @ flipped(-1, 1, 1), flipped(-1, 1, 1) @ p.rotation @ flipped(-1, 1, 1)
+    ),
+    "places mirrored": lambda p: Pose(p.position @ flipped(1, 1, -1), p.quaternion),
+    "cam_from_world": lambda p: p.inverse(),
+    "axes of OpenGL": lambda p: posed(p.position, p.rotation @ flipped(1, -1, -1)),
+    "w at the other end": lambda p: Pose(p.position, p.quaternion.roll(-1, 1)),
+    "of other photos": lambda p: p[torch.arange(len(p)).roll(5)],
+}
+
+
+def by_poses(scene: Scene, poses: Pose) -> tuple[Scene, dict[str, Any]]:
+    return scaled(scene, "poses", {name: poses[i] for i, name in enumerate(scene.images)})
+
+
+@pytest.mark.parametrize("wrong", list(IMPOSSIBLE))
+def test_poses_that_cannot_be_the_photos_give_no_metres(wrong: str) -> None:
+    truth = level_scene(4)
+    scene = moved(truth, some_similarity(3))
+    made, about = by_poses(scene, truth.poses)
+    assert made.unit == "m"
+    assert scale_doubts(about) == []
+    with pytest.raises(InputError, match="--scale: .*residuals are .* m, .*°.*mirrored.*axes"):
+        by_poses(scene, IMPOSSIBLE[wrong](truth.poses))
+
+
+@pytest.mark.parametrize(("metres", "degrees"), [(0.1, 0.0), (0.0, 10.0)])
+def test_poses_that_fit_badly_are_told(metres: float, degrees: float) -> None:
+    truth = level_scene(4)
+    draw = np.random.default_rng(0)
+    turns = Rotation.from_rotvec(np.radians(degrees) * np.tile([0, 0.6, 0.8], (12, 1))).as_matrix()
+    turns[::2] = turns[::2].transpose(0, 2, 1)
+    noise = torch.from_numpy(draw.normal(0, metres, (12, 3)))
+    known = posed(truth.poses.position + noise, truth.poses.rotation @ torch.from_numpy(turns))
+    made, about = by_poses(moved(truth, some_similarity(3)), known)
+    assert made.unit == "m"
+    (notice,) = scale_doubts(about)
+    assert notice.code == "scale-residuals"
+    assert f"{about['median_residual_m']:.3g} m" in notice.text
+
+
+def test_images_in_two_places_are_not_said_to_lie_on_a_line() -> None:
+    source = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 3)))
+    two = torch.tensor([[0.0, 0, 0], [1, 2, 3]]).double().repeat(3, 1)
+    with pytest.raises(InputError, match="test: the images are in two places only"):
+        fitted(source, two, None, "test")
+    with pytest.raises(InputError, match="test: the images are in one place only"):
+        fitted(source, two[:1].expand(6, 3), None, "test")

@@ -42,6 +42,7 @@ NOTICES: dict[str, str] = {
     "short-tracks": "few photos see a map point",
     "scale-uncertain": "GPS errs by much of the photos' spread: the scale is rough",
     "scale-not-told": "GPS errs too much for the place's size: the scene has no scale",
+    "scale-residuals": "the known poses of --scale are far from those of the photos",
     "few-points": "photos see few map points",
     "other": "a notice of another version of this program",
     # of what a reader found

@@ -27,6 +27,11 @@ LEAST_FIT = 3
 _ON_A_LINE = 1e-6  # how wide points are, as a share of how long
 _ROUNDING = 1e-15  # of a coordinate
 _DOWN_WEIGHT = 0.01
+WRONG, WRONG_DEG = 0.2, 20.0
+"""Median residuals from which known poses are not those of the photos: of the positions, as a share
+of how far they spread, and of the rotations."""
+DOUBTFUL, DOUBTFUL_DEG = 0.05, 5.0
+"""Median residuals from which known poses are doubtful."""
 _LEAST_M = 1e-6  # a distance below it, or above its inverse, is a slip of the pen
 
 
@@ -99,7 +104,7 @@ def fitted(
         what: What a message calls the others.
 
     Raises:
-        InputError: If there are fewer than three, or they lie on a line.
+        InputError: If there are fewer than three, they lie on a line, or less than half agree.
     """
     source, target = source.double(), target.double()
     if len(source) < LEAST_FIT:
@@ -109,7 +114,11 @@ def fitted(
     kept = torch.ones(len(source), dtype=torch.bool)
     if tolerance is not None:
         kept = _agreeing(source, target, tolerance)
-    if int(kept.sum()) < LEAST_FIT or not (found := _umeyama(source[kept], target[kept])).scale > 0:
+    # A few of many fit by chance, also a mirror image.
+    if (
+        int(kept.sum()) < max(LEAST_FIT, len(source) / 2)
+        or not (found := _umeyama(source[kept], target[kept])).scale > 0
+    ):
         raise InputError(f"{what}: no scale, turn and shift make the images fit.")
     return found
 
@@ -148,11 +157,19 @@ def _off_centre(xyz: Float[Tensor, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def _check_spread(centres: Float[Tensor, "n 3"], what: str) -> None:
-    """Refuses points on a line, whatever their unit and however far away the world's origin is."""
+    """Refuses points in one or two places or on a line, whatever their unit and however far away the world's origin is."""
     sizes = torch.linalg.svdvals(centres - centres.mean(0))
     rounding = _ROUNDING * float(centres.abs().max()) * len(centres) ** 0.5
-    if float(sizes[1]) <= max(_ON_A_LINE * float(sizes[0]), rounding):
-        raise InputError(f"{what}: the images lie on a line, which leaves the rotation open.")
+    if float(sizes[1]) > max(_ON_A_LINE * float(sizes[0]), rounding):
+        return
+    away = (centres - centres[0]).norm(dim=1)
+    same = max(_ON_A_LINE * float(sizes[0]), rounding)
+    elsewhere = away > same
+    far = centres[elsewhere]
+    if not len(far) or float((far - far[0]).norm(dim=1).max()) <= same:
+        where = "one place" if not len(far) else "two places"
+        raise InputError(f"{what}: the images are in {where} only; {LEAST_FIT} are needed.")
+    raise InputError(f"{what}: the images lie on a line, which leaves the rotation open.")
 
 
 def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) -> None:
@@ -255,5 +272,39 @@ def _by_poses(scene: Scene, poses: Mapping[str, Pose]) -> tuple[Scene, dict[str,
         "images": len(known),
         "median_residual_m": float(moved_by),
         "median_residual_deg": float(turned_by),
+        "spread_m": _spread(truth.position),
     }
+    if residuals_beyond(about, WRONG, WRONG_DEG):
+        raise InputError(
+            f"--scale: the file's poses are not those of the photos: {residuals_text(about)}. {ASK}"
+        )
     return made, about
+
+
+ASK = (
+    "Is its world mirrored, are the camera's axes others than x right, y down, z forward, is w the "
+    "last of the quaternion instead of the first, is it world_from_cam instead of cam_from_world, "
+    "or do its names belong to other photos?"
+)
+"""What may be wrong with a file of poses."""
+
+
+def _spread(places: Float[Tensor, "n 3"]) -> float:
+    """How far places are from their middle, root mean square."""
+    return float((places - places.mean(0)).square().sum(1).mean().sqrt())
+
+
+def residuals_beyond(fit: Mapping[str, Any], share: float, degrees: float) -> bool:
+    """Whether known poses are further from those of the photos than by these limits."""
+    # Written so that a residual that is no number is beyond them, too.
+    within = fit["median_residual_m"] <= share * fit["spread_m"]
+    return not (within and fit["median_residual_deg"] <= degrees)
+
+
+def residuals_text(fit: Mapping[str, Any]) -> str:
+    """How far known poses are from those of the photos, in the words of a message."""
+    return (
+        "with the scale, turn and shift that fit best the median residuals are "
+        f"{fit['median_residual_m']:.3g} m, where the cameras spread over {fit['spread_m']:.3g} m, "
+        f"and {fit['median_residual_deg']:.3g}°"
+    )

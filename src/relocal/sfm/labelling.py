@@ -19,7 +19,17 @@ from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.files import check_new, is_scene, write_json
 from relocal.scene.scene import some
 from relocal.sfm.accounts import label_account
-from relocal.sfm.alignment import check_scale, moved, scaled, upright
+from relocal.sfm.alignment import (
+    ASK,
+    DOUBTFUL,
+    DOUBTFUL_DEG,
+    check_scale,
+    moved,
+    residuals_beyond,
+    residuals_text,
+    scaled,
+    upright,
+)
 from relocal.sfm.database import Progress
 from relocal.sfm.gps import UNCERTAIN, scaled_by_gps
 from relocal.sfm.label_config import LOCK, WORK, LabelConfig
@@ -304,7 +314,12 @@ def doubts(about: Mapping[str, Any]) -> tuple[Notice, ...]:
 
 
 def scale_doubts(fit: Mapping[str, Any]) -> list[Notice]:
-    """What is doubtful about a scale that GPS gave."""
+    """What is doubtful about a scale that GPS or known poses gave."""
+    if fit.get("by") == "poses" and "spread_m" in fit:
+        if not residuals_beyond(fit, DOUBTFUL, DOUBTFUL_DEG):
+            return []
+        text = f"the poses of --scale fit those of the photos badly: {residuals_text(fit)}. {ASK}"
+        return [Notice("scale-residuals", text)]
     if "sigma_m" not in fit or fit["sigma_m"] <= UNCERTAIN * fit["spread_m"]:
         return []
     errors = (
