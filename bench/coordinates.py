@@ -133,7 +133,10 @@ def main() -> None:
             made = build_map(here, MapConfig())
             rows.setdefault(world, {})["structure"] = asked(Structure(made), here, length)
             rows[world]["hybrid"] = asked(Hybrid(Guess(first, here), made), here, length)
-            rows[world]["alignment"] = aligned(here)
+            try:
+                rows[world]["alignment"] = aligned(here)
+            except relocal.InputError as error:
+                print(f"{world}: alignment: refused: {error}")
             for method, values in rows[world].items():
                 failed = f", {values[2]:.0f} unanswered" if len(values) > 2 else ""
                 print(f"{world}: {method}: {values[0]:.5f} m {values[1]:.4f}°{failed}", flush=True)
