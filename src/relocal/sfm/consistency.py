@@ -30,21 +30,21 @@ a terrace 0.79 to 0.97 (by which of its frames), redkitchen 1.00, and 0.94 with 
 depth camera, which are 4 degrees off for its colours. Wrong ones of the room are mostly at 0.
 
 The share alone does not tell all wrong poses: of the diorama, an orbit whose camera hardly turns
-between images, it is 1.00 with the camera turned by half a turn about its axis, with images mistaken
-for those next to them, and with half or four times the focal length. ``better_reading`` tells the
-first; neighbours mistaken for one another and focal lengths on an orbit nothing here tells."""
+between images, it is 1.00 with the camera turned by half a turn about its axis, with images
+mistaken for those next to them, and with half to four times the focal length. ``better_reading``
+tells the first; the others nothing here tells on an orbit."""
 LEAST_PAIRS = 5
 TOLERANCE_RAD, TOLERANCE_OF_TURN = 0.006, 0.05
 """How far a match may be from what the poses allow: 3 pixels of 500 of focal length, and a share of
 the angle between the cameras, which is what poses of a neighbouring camera of a rig are off."""
 BETTER, CLEAR_SHARE = 0.6, 0.8
-"""Another reading is better where it is off by less than this share of what the given poses are, and
-its share of matches is clear. The angles are the medians over pairs (``misfit``), in milliradians,
-as given and of the best other reading: right poses of a rendered room 0.3 and 52, fox 0.5 and 58,
-the terrace 0.4 and 2.0, redkitchen 1.1 and 60, with the poses of its depth camera 11.0 and 48, the
+"""Another reading is better where it is off by less than this share of what the poses as given are,
+and its share of matches is clear. Angles are medians over pairs (``misfit``), in milliradians, as
+given and of the best other reading: right poses of a rendered room 0.3 and 52, fox 0.5 and 58, the
+terrace 0.4 and 2.0, redkitchen 1.1 and 60, with the poses of its depth camera 11.0 and 48, the
 diorama 0.6 and 2.7. Of quarters of these recordings, the best other is 1.64 times as far off or
-more. With its camera turned about its axis the diorama has 2.7 and 0.6, of a quarter of it or of
-images next to one another 0.29 of what is given at most."""
+more. With its camera turned about its axis the diorama has 2.7 and 0.6; of a quarter of it, or of
+images next to one another, the reading that was meant has 0.29 of what is given at most."""
 POINT_TOLERANCE_RAD = 0.012
 _PARALLAX = 3.0  # in tolerances: matches that moved less fit any poses
 _LEAST_MATCHES = 10
