@@ -224,7 +224,11 @@ def misread(poses: Pose) -> dict[str, Pose]:
         "x up, y right, z ahead": [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
     }
     found = {name: of(turn @ np.array(axes, float).T, place) for name, axes in cameras.items()}
-    for name, axis in (("x axis points left", 0), ("y axis points up", 1), ("z axis points back", 2)):
+    for name, axis in (
+        ("x axis points left", 0),
+        ("y axis points up", 1),
+        ("z axis points back", 2),
+    ):
         camera, world = np.eye(3), np.diag([1.0, -1, 1])
         camera[axis, axis] = -1
         found[name] = of(world @ turn @ camera, place @ world)

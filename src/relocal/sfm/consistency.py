@@ -2,6 +2,8 @@
 
 Matches that two photos verify by themselves, without the poses, must lie where the poses put them.
 Poses of a mirrored world, in other axes, or with quaternions in another order put them elsewhere.
+Some wrong poses fit as well by themselves; beside the reading that was meant they fit worse.
+What is not told: wrong focal lengths on an orbit, where longer ones look like flatter things.
 """
 
 import logging
@@ -25,16 +27,24 @@ LEAST_SHARE = 0.6
 """Least share of matches that fit, in the median of pairs. Measured on pairs as ``sample_pairs``
 draws them, with SIFT: right poses of a rendered room 1.00, a cube diorama 1.00, a phone's walk over
 a terrace 0.79 to 0.97 (by which of its frames), redkitchen 1.00, and 0.94 with the poses of its
-depth camera, which are 4 degrees off for its colours. Wrong ones of the same (nine mirrored worlds,
-OpenGL's and other camera axes, exchanged axes, quaternions with w elsewhere, inverted or
-transposed, rotations or positions alone): 0.43 at most, of the diorama, whose camera hardly turns,
-and mostly 0."""
+depth camera, which are 4 degrees off for its colours. Wrong ones of the room are mostly at 0.
+
+The share alone does not tell all wrong poses: of the diorama, an orbit whose camera hardly turns
+between images, it is 1.00 with the camera turned by half a turn about its axis, with images
+mistaken for those next to them, and with half to four times the focal length. ``better_reading``
+tells the first; the others nothing here tells on an orbit."""
 LEAST_PAIRS = 5
 TOLERANCE_RAD, TOLERANCE_OF_TURN = 0.006, 0.05
 """How far a match may be from what the poses allow: 3 pixels of 500 of focal length, and a share of
 the angle between the cameras, which is what poses of a neighbouring camera of a rig are off."""
 BETTER, CLEAR_SHARE = 0.6, 0.8
-"""NUMBERS"""
+"""Another reading is better where it is off by less than this share of what the poses as given are,
+and its share of matches is clear. Angles are medians over pairs (``misfit``), in milliradians, as
+given and of the best other reading: right poses of a rendered room 0.3 and 52, fox 0.5 and 58, the
+terrace 0.4 and 2.0, redkitchen 1.1 and 60, with the poses of its depth camera 11.0 and 48, the
+diorama 0.6 and 2.7. Of quarters of these recordings, the best other is 1.64 times as far off or
+more. With its camera turned about its axis the diorama has 2.7 and 0.6; of a quarter of it, or of
+images next to one another, the reading that was meant has 0.29 of what is given at most."""
 POINT_TOLERANCE_RAD = 0.012
 _PARALLAX = 3.0  # in tolerances: matches that moved less fit any poses
 _LEAST_MATCHES = 10
@@ -216,7 +226,7 @@ def better_reading(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) ->
     others = {name: meant(poses) for name, meant in READINGS.items()}
     angles = {name: misfit(other, some) for name, other in others.items()}
     best = min(angles, key=angles.__getitem__)
-    if angles[best] >= BETTER * given or angles[best] > TOLERANCE_RAD:
+    if angles[best] >= BETTER * given:
         return None
     shares = _shares(others[best], some)
     fits = len(shares) >= LEAST_PAIRS and median(shares) >= CLEAR_SHARE

@@ -1,8 +1,8 @@
-"""What else the numbers of poses may mean: the conventions that files are taken for one another in.
+"""What else the numbers of poses may mean: conventions that are taken for one another.
 
-Each entry says what the numbers would be, and makes of poses that were read as ``world_from_cam`` of
-OpenCV's camera those that were meant. Only what the images of one recording can tell apart is here:
-a turn, a shift or another length of the whole world changes nothing between its cameras.
+Each entry says what the numbers would be, and makes of poses that were read as ``world_from_cam``
+of OpenCV's camera those that were meant. Only what images can tell apart is here: a turn,
+a shift or another length of the whole world changes nothing between its cameras.
 """
 
 from collections.abc import Callable
