@@ -62,7 +62,7 @@ _UNTURNED = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
 
 _LOG = logging.getLogger(__name__)
 
-Rays = Float[Tensor, "m 3"]
+Rays = Float[Tensor, "_ 3"]
 PairRays = Iterable[tuple[int, int, Rays, Rays]]
 """Two images, and where each sees the same things: directions in its camera's frame."""
 
