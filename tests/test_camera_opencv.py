@@ -81,11 +81,11 @@ def test_the_matrix_may_count_pixels_as_colmap() -> None:
         (K, [0.1] * 5, True, "not 5"),
         (K, [0] * 8 + [0.1] + [0] * 3, False, "thin prism"),
         (K, [float("nan")] * 4, False, "finite"),
-        (K[:2], [], False, "three rows"),
+        (K[:2], [], False, "nine numbers"),
         ([[500, 1.0, 310], *K[1:]], [], False, "skew"),
         (np.diag([-500.0, 510, 1]).tolist(), [], False, "positive"),
         ([["a", 0, 0], *K[1:]], [], False, "no numbers"),
-        ([1.0, 2.0], [], False, "three rows"),
+        ([1.0, 2.0], [], False, "nine numbers"),
     ],
 )
 def test_what_is_no_such_camera_is_refused(
@@ -105,3 +105,10 @@ def test_params_that_are_no_numbers_are_refused() -> None:
     for params in (["a", 1, 2], [[1, 2], [3]]):
         with pytest.raises(InputError, match="no numbers"):
             Camera("SIMPLE_PINHOLE", 640, 480, params)
+
+
+def test_nine_numbers_are_a_matrix_row_by_row() -> None:
+    rows = [[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]]
+    flat = [value for row in rows for value in row]
+    one, other = (Camera.from_matrix(k, width=640, height=480) for k in (rows, flat))
+    assert one.params.tolist() == other.params.tolist() == [500.0, 510.0, 320.5, 240.5]

@@ -51,12 +51,14 @@ def opencv_model(
 
 
 def _pinhole(matrix: list[Any]) -> tuple[float, float, float, float]:
+    if len(matrix) == 9:  # row by row, as a ROS message has them
+        matrix = [matrix[row : row + 3] for row in (0, 3, 6)]
     match matrix:
         case [[fx, skew, cx], [zero, fy, cy], [0 | 0.0, 0 | 0.0, 1 | 1.0]]:
             pass
         case _:
             raise InputError(
-                "camera matrix: must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], three rows."
+                "camera matrix: must be [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], or its nine numbers."
             )
     if abs(skew) > 1e-6 * abs(fx) or zero:
         raise InputError(f"camera matrix: skew ({skew:g}) is not supported; calibrate without it.")

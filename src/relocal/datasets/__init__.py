@@ -18,7 +18,6 @@ from relocal.scene import Scene, apply_split, save_scene
 from relocal.scene.account import LOST, Account, Tally
 from relocal.scene.doubts import scene_doubts
 from relocal.scene.files import check_new
-from relocal.scene.scene import some
 from relocal.scene.upright import Exif
 
 Progress = Callable[[int, int, str], None]
@@ -104,8 +103,8 @@ def _check_lost(path: Path | str, scene: Scene) -> None:
     if images is not None and lost > images.read:
         raise InputError(
             f"{path}: {lost} of {lost + images.read} images have no pose, their frames are lost "
-            f"({some(list(images.examples[LOST]), 3)}). If the rest is worth it, --allow-missing "
-            "imports it."
+            f"({', '.join(images.examples[LOST][:3])}, ...). If the rest is worth it, "
+            "--allow-missing imports it."
         )
 
 
