@@ -1,5 +1,6 @@
 """Cameras as files: what ROS, OpenCV, Kalibr and nerfstudio write, and what is no camera."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -325,3 +326,28 @@ def test_a_hint_on_the_command_line_fits_the_numbers() -> None:
     with pytest.raises(InputError) as refusal:
         read_camera("OPENCV_FISHY,640,480,500,320,240")
     assert "mean OPENCV" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("EUCM,640,480,500,500,320,240,1.5,1", "alpha must be from 0 to 1"),
+        ("EUCM,640,480,500,500,320,240,-0.1,1", "alpha must be"),
+        ("EUCM,640,480,500,500,320,240,0.5,0", "beta must be positive"),
+        ("FOV,640,480,500,500,320,240,0", "omega must be between"),
+        ("FOV,640,480,500,500,320,240,3.2", "omega must be between"),
+        ("PINHOLE 640 480 500 500 320 240", "commas are missing; write PINHOLE,640,480,500,"),
+    ],
+)
+def test_numbers_that_are_no_lens_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_camera(text)
+
+
+def test_pixels_and_keys_are_asked_for() -> None:
+    matrix = [[500, 0, 320], [0, 500, 240], [0, 0, 1]]
+    with pytest.raises(InputError, match="pixels: must be"):
+        # Without the types that only tests check.
+        inspect.unwrap(Camera.from_matrix)(matrix, width=640, height=480, pixels="x")
+    with pytest.raises(InputError, match="it has no height"):
+        Camera.from_json({"model": "PINHOLE", "width": 640, "params": [1, 1, 1, 1]})

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from relocal.cli.asking import photos_of
+from relocal.camera import Camera
+from relocal.cli.asking import asking, photos_of
 from relocal.errors import InputError
-from relocal.images import upright_size
+from relocal.images import Source, fit_camera, upright_size
 from relocal.sfm import LabelConfig, label
 from relocal.sfm.frames import (
     FrameLooks,
@@ -231,6 +232,22 @@ def test_labelling_and_localizing_see_the_same_square_frames(video: Path, tmp_pa
     asked = [bytes_ for _, bytes_ in photos_of([wide])]
     assert isinstance(asked[5], bytes)
     assert upright_size(asked[5]) == (427, 240)
+
+
+def test_a_camera_of_the_stored_pixels_is_told_why_it_does_not_fit(video: Path) -> None:
+    class Fits:
+        method = "structure"
+        calibration = None
+
+        def localize(self, image: Source, camera: Camera | None = None) -> None:
+            assert camera is not None
+            fit_camera(camera, *upright_size(image), "photo")
+
+    stored = Camera.pinhole(320, 240, 300.0, 300.0, 160.0, 120.0)
+    ask = asking("map", Fits(), stored, reject=False, step=None)
+    name, frame = next(iter(photos_of([not_square(video, (427, 240))])))
+    with pytest.raises(InputError, match=r"mp4:000000: 427 x 240 .*resampled to square"):
+        ask(name, frame)
 
 
 def test_pixels_of_a_shape_that_none_has_are_refused(video: Path) -> None:

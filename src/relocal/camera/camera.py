@@ -4,7 +4,8 @@ Pixels follow COLMAP: the centre of the top-left pixel is (0.5, 0.5). (OpenCV co
 centre as (0, 0), so its keypoints are shifted by half a pixel.)
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, SupportsFloat
@@ -89,6 +90,7 @@ class Camera:
         else:
             good = bool(((params * 0).sum(-1) + params[..., :focals].amin(-1) > 0).all())
         if good:
+            _check_lens(self.model, params)
             return
         values = ", ".join(f"{v:g}" for v in params.flatten().tolist())
         raise InputError(
@@ -155,6 +157,8 @@ class Camera:
         Raises:
             InputError: If the numbers are not those of such a camera.
         """
+        if pixels not in ("opencv", "colmap"):
+            raise InputError(f"pixels: must be 'opencv' or 'colmap', not {pixels!r}.")
         kind = "fisheye" if fisheye else "perspective"
         k, d = numbers("camera matrix", matrix), numbers("dist", () if dist is None else dist)
         model, params = opencv_model(k.tolist(), d.flatten().tolist(), kind, pixels)
@@ -331,7 +335,27 @@ class Camera:
     def from_json(value: dict[str, Any], where: str = "camera") -> "Camera":
         """Reads what ``to_json`` wrote; ``where`` names the file or field for messages."""
         names = ("model", "width", "height", "params")
+        if lacking := [name for name in names if name not in value]:
+            raise InputError(f"{where}: a camera needs {', '.join(names)}; it has no {lacking[0]}.")
         return Camera.read(where, *(value[name] for name in names))
+
+
+_LENS_LIMITS: dict[str, tuple[tuple[str, Callable[[Tensor], Tensor], str], ...]] = {
+    "EUCM": (
+        ("alpha", lambda v: (v >= 0) & (v <= 1), "from 0 to 1"),
+        ("beta", lambda v: v > 0, "positive"),
+    ),
+    "FOV": (("omega", lambda v: (v > 0) & (v < math.pi), "between 0 and pi"),),
+}
+
+
+def _check_lens(model: str, params: Tensor) -> None:
+    """Refuses values by which a lens model is none."""
+    for name, good, wanted in _LENS_LIMITS.get(model, ()):
+        value = params[..., CAMERA_MODELS[model].index(name)]
+        if not bool(good(value).all()):
+            shown = ", ".join(f"{v:g}" for v in value.flatten().tolist())
+            raise InputError(f"camera parameters: {model}'s {name} must be {wanted}, got {shown}.")
 
 
 def _whole(name: str, value: SupportsFloat) -> int:

@@ -27,6 +27,9 @@ def parse_camera(text: str, what: str = "--camera") -> Camera:
         return camera_of_content(_json(text, what), what)
     model, *numbers = text.split(",")
     model = model.strip().upper()
+    if len(model.split()) > 1 and model.split()[0] in CAMERA_MODELS:
+        mended = ",".join(text.replace(",", " ").split())
+        raise InputError(f"{what} {text}: the commas are missing; write {mended}.")
     if model not in CAMERA_MODELS:
         raise no_model(what, model, max(0, len(numbers) - 2))
     try:

@@ -9,7 +9,7 @@ from time import perf_counter
 from relocal.camera import Camera
 from relocal.cli.console import counted, warn
 from relocal.errors import InputError
-from relocal.images import Source
+from relocal.images import Source, same_shape, upright_size
 from relocal.localizers import Localizer
 from relocal.localizers.doubt import calibration_of, check_calibrated, check_doubts, refused
 from relocal.localizers.sequence import Filtered, Measured, PoseFilter, measured
@@ -21,6 +21,10 @@ from relocal.types import Estimate
 
 _MANY = 0.2  # of the answers: more than wrong ones explain
 _BEFORE = "this is how the camera moved before."
+_SQUARE = (
+    " Where a video's pixels are not square its frames are resampled to square ones, and the "
+    "camera must be of that size."
+)
 Ask = Callable[[str, Source], Estimate]
 """Name and photo -> where it was taken; InputError where that cannot be told."""
 
@@ -86,7 +90,9 @@ def asking(
             if isinstance(photo, Path):
                 raise
             # A frame of a video has no file to name.
-            raise InputError(f"{photo_name}: {str(error).removeprefix('photo: ')}") from error
+            reason = str(error).removeprefix("photo: ")
+            square = "" if camera is None or same_shape(camera, *upright_size(photo)) else _SQUARE
+            raise InputError(f"{photo_name}: {reason}{square}") from error
         if reject and refused(localizer, estimate):
             estimate = None
         unit = unit if estimate is None else estimate.unit
