@@ -42,9 +42,10 @@ BETTER, CLEAR_SHARE = 0.6, 0.8
 and its share of matches is clear. Angles are medians over pairs (``misfit``), in milliradians, as
 given and of the best other reading: right poses of a rendered room 0.3 and 52, of one of 160 px
 0.5 and 25, fox 0.5 and 58, the terrace 0.4 and 2.0, redkitchen 1.1 and 60, with the poses
-of its depth camera 11.0 and 48, the diorama 0.6 and 2.7. Of quarters of these recordings, the best other is 1.64 times as far off or
-more. With its camera turned about its axis the diorama has 2.7 and 0.6; of a quarter of it, or of
-images next to one another, the reading that was meant has 0.29 of what is given at most."""
+of its depth camera 11.0 and 48, the diorama 0.6 and 2.7. Of quarters of these recordings, the
+best other is 1.64 times as far off or more. With its camera turned about its axis the diorama has
+2.7 and 0.6; of a quarter of it, or of images next to one another, the reading that was meant has
+0.29 of what is given at most."""
 POINT_TOLERANCE_RAD = 0.012
 _PARALLAX = 3.0  # in tolerances: matches that moved less fit any poses
 _LEAST_MATCHES = 10
