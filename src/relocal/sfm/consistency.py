@@ -40,11 +40,12 @@ the angle between the cameras, which is what poses of a neighbouring camera of a
 BETTER, CLEAR_SHARE = 0.6, 0.8
 """Another reading is better where it is off by less than this share of what the poses as given are,
 and its share of matches is clear. Angles are medians over pairs (``misfit``), in milliradians, as
-given and of the best other reading: right poses of a rendered room 0.3 and 52, fox 0.5 and 58, the
-terrace 0.4 and 2.0, redkitchen 1.1 and 60, with the poses of its depth camera 11.0 and 48, the
-diorama 0.6 and 2.7. Of quarters of these recordings, the best other is 1.64 times as far off or
-more. With its camera turned about its axis the diorama has 2.7 and 0.6; of a quarter of it, or of
-images next to one another, the reading that was meant has 0.29 of what is given at most."""
+given and of the best other reading: right poses of a rendered room 0.3 and 52, of one of 160 px
+0.5 and 25, fox 0.5 and 58, the terrace 0.4 and 2.0, redkitchen 1.1 and 60, with the poses
+of its depth camera 11.0 and 48, the diorama 0.6 and 2.7. Of quarters of these recordings, the
+best other is 1.64 times as far off or more. With its camera turned about its axis the diorama has
+2.7 and 0.6; of a quarter of it, or of images next to one another, the reading that was meant has
+0.29 of what is given at most."""
 POINT_TOLERANCE_RAD = 0.012
 _PARALLAX = 3.0  # in tolerances: matches that moved less fit any poses
 _LEAST_MATCHES = 10
@@ -65,6 +66,7 @@ _LOG = logging.getLogger(__name__)
 Rays = Float[Tensor, "_ 3"]
 PairRays = Iterable[tuple[int, int, Rays, Rays]]
 """Two images, and where each sees the same things: directions in its camera's frame."""
+_Pairs = Sequence[tuple[int, int, Tensor, Tensor]]  # the same, each of another length
 
 
 def sample_pairs(
@@ -193,13 +195,13 @@ def check_matches(place: Path | str, poses: Pose, pairs: PairRays) -> float | No
     return median(shares)
 
 
-def _shares(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) -> list[float]:
+def _shares(poses: Pose, pairs: _Pairs) -> list[float]:
     """Of the pairs that can tell, the share of matches that fit."""
     shares = [share_that_fits(r, s, poses[b].inverse() @ poses[a]) for a, b, r, s in pairs]
     return [share for share in shares if share is not None]
 
 
-def misfit(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) -> float:
+def misfit(poses: Pose, pairs: _Pairs) -> float:
     """The median over pairs of the median angle of matches to what the poses allow, in radians."""
     one, other = ([pair[end] for pair in pairs] for end in (0, 1))
     relative = poses[other].inverse() @ poses[one]
@@ -211,7 +213,7 @@ def _some(rows: Any, count: int) -> Any:
     return rows[:: -(-len(rows) // count) or 1]
 
 
-def better_reading(poses: Pose, pairs: Sequence[tuple[int, int, Rays, Rays]]) -> str | None:
+def better_reading(poses: Pose, pairs: _Pairs) -> str | None:
     """The entry of ``READINGS`` that fits the photos clearly better than the poses as given.
 
     Wrong poses may fit well by themselves: from an orbit, a camera turned by half a turn about its
