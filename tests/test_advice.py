@@ -131,7 +131,7 @@ def test_cambridge_without_its_nvm_file_is_told(tmp_path: Path) -> None:
         (tmp_path / f"dataset_{split}.txt").write_text(f"\n\n\n{name} 0 0 0 1 0 0 0\n")
     account = read_cambridge(tmp_path).account
     assert account is not None
-    assert [notice.code for notice in account.notices] == ["camera-assumed"]
+    assert [notice.code for notice in account.notices] == ["intrinsics-assumed"]
     assert "reconstruction.nvm is missing" in account.notices[0].text
     assert "wrong for another camera" in account.notices[0].text
 

@@ -208,7 +208,7 @@ def test_poses_that_cannot_be_the_photos_give_no_metres(wrong: str) -> None:
     made, about = by_poses(scene, truth.poses)
     assert made.unit == "m"
     assert scale_doubts(about) == []
-    with pytest.raises(InputError, match="--scale: .*residuals are .* m, .*°.*mirrored.*axes"):
+    with pytest.raises(InputError, match=r"--scale: .*residuals are .* m, .*°.*mirrored.*axes"):
         by_poses(scene, IMPOSSIBLE[wrong](truth.poses))
 
 

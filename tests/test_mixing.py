@@ -91,9 +91,10 @@ def test_nothing_of_the_test_poses_reaches_the_run(
         train(scene, tmp_path / name, config)
     near, other = (load_file(tmp_path / n / "weights.safetensors") for n in ("near", "far"))
     assert all(torch.equal(near[key], other[key]) for key in near)
-    poses = tiny_scene.poses[tiny_scene.indices("train")]
-    mean = poses.position.mean(0).float()
-    torch.testing.assert_close(near["model.position_mean"], mean)
+    mean = tiny_scene.poses[tiny_scene.indices("train")].position.mean(0)
+    origin = torch.tensor(load_run(tmp_path / "far").origin, dtype=torch.float64)
+    torch.testing.assert_close(origin, mean)
+    torch.testing.assert_close(origin + near["model.position_mean"], mean)
 
 
 def test_run_that_is_called_like_a_baseline_does_not_replace_it(
@@ -143,7 +144,7 @@ def test_rotation_that_is_none_is_no_label(tiny_scene: Scene) -> None:
 )
 def test_camera_that_cannot_have_taken_the_photo_is_refused(camera: Any) -> None:
     image = torch.zeros(3, 120, 160, dtype=torch.uint8)
-    with pytest.raises(InputError, match="--camera"):
+    with pytest.raises(InputError, match="the camera given"):
         resample(image, camera, Camera.pinhole(96, 72, 86.0, 86.0, 48.0, 36.0))
 
 

@@ -218,9 +218,10 @@ class Lens:
         limit = self._bend_limit()
         r2 = torch.where(limit.isfinite(), limit, 1.0).square()
         above, below = self._polynomials()
-        return torch.where(
-            limit.isfinite(), r2.sqrt() * _value(above, r2) / _value(below, r2), torch.inf
-        )
+        bent = r2.sqrt() * _value(above, r2) / _value(below, r2)
+        # It rises up to there; a negative value lies a rounding behind a pole, before which it is
+        # infinite.
+        return torch.where(limit.isfinite() & (bent > 0), bent, torch.inf)
 
     def _off(self, points: Tensor, bent: Tensor) -> Tensor:
         return (self._bend(points) - bent).abs().amax(-1)

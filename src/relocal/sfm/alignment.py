@@ -157,7 +157,7 @@ def _off_centre(xyz: Float[Tensor, "n 3"]) -> Float[np.ndarray, "n 3"]:
 
 
 def _check_spread(centres: Float[Tensor, "n 3"], what: str) -> None:
-    """Refuses points in one or two places or on a line, whatever their unit and however far away the world's origin is."""
+    """Refuses points in one or two places, or on a line, whatever the unit and the origin."""
     sizes = torch.linalg.svdvals(centres - centres.mean(0))
     rounding = _ROUNDING * float(centres.abs().max()) * len(centres) ** 0.5
     if float(sizes[1]) > max(_ON_A_LINE * float(sizes[0]), rounding):
