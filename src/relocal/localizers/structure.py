@@ -97,7 +97,8 @@ def estimate(
     pose, matches = found
     told = any(warning.code == "exif-focal-contradicts" for warning in warnings)
     unusual = None if told else _unusual(map.photo_camera, camera)
-    doubt = unusual or _bent(map, seen, pose, matches, camera)
+    # A wrong focal length looks like a lens that bends.
+    doubt = unusual or (None if told else _bent(map, seen, pose, matches, camera))
     doubt = doubt or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(
