@@ -117,7 +117,7 @@ def test_the_similarity_that_made_points_is_found(seed: int) -> None:
 def test_too_little_is_refused() -> None:
     source = torch.from_numpy(np.random.default_rng(0).normal(size=(20, 3)))
     with pytest.raises(InputError, match="test: needs 3 images that are placed, has 2"):
-        fitted(source[:2], target[:2], "test")
+        fitted(source[:2], source[:2], "test")
     line = torch.arange(5).double()[:, None] * torch.ones(3).double()
     with pytest.raises(InputError, match="test: the images lie on a line"):
         fitted(line, line, "test")

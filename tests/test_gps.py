@@ -112,17 +112,20 @@ def test_a_rough_scale_is_told_with_its_uncertainty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", [False, True])
 @pytest.mark.parametrize("error_m", [5, 10])
-def test_the_stated_uncertainty_of_the_scale_is_true(level: bool, error_m: float) -> None:
+def test_the_stated_uncertainty_of_the_scale_is_true(
+    level: bool, error_m: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of simulated walks some 68 % are within one standard error, some 95 % within two."""
-    draw, off = np.random.default_rng(0), []
-    for _ in range(80):
+    monkeypatch.setattr("relocal.sfm.gps._DRAWS", 8)  # enough without outliers
+    draw, off = np.random.default_rng(7), []
+    for _ in range(200):
         place = draw.uniform(-20, 20, (20, 3)) * [1, 1, 0.1] * max(error_m, 2) / 2
         centres, errors = torch.from_numpy(place), draw.normal(0, error_m, (20, 3))
         fit = fit_places(centres / 2, torch.from_numpy(place + errors), level=level)
         off.append((fit.by.scale / 2 - 1) / (fit.by.scale / 2 * fit.relative_error))
     share = [float((np.abs(off) < k).mean()) for k in (1, 2)]
-    assert 0.56 < share[0] < 0.82
-    assert 0.88 < share[1]
+    assert 0.58 < share[0] < 0.80
+    assert share[1] > 0.88
 
 
 @pytest.mark.parametrize("level", [False, True])
