@@ -58,7 +58,7 @@ def errors(made: Scene, truth: Scene) -> dict[str, Any]:
     """How many photos were placed and how well, all and by recording."""
     row = {name: i for i, name in enumerate(truth.images)}
     wanted = truth.poses[torch.tensor([row[name] for name in made.images])]
-    poses = fitted(made.poses.position, wanted.position, None, "poses").poses(made.poses)
+    poses = fitted(made.poses.position, wanted.position, "poses").poses(made.poses)
     found: dict[str, Any] = {}
     for name, split in (("all", None), ("first recording", "train"), ("second recording", "test")):
         rows = torch.arange(len(made)) if split is None else made.indices(split)

@@ -145,7 +145,7 @@ def accuracy(found: dict[str, Pose], known: dict[str, Pose]) -> dict[str, float]
     """Median errors after the similarity that fits best."""
     names = sorted(found.keys() & known.keys())
     mine, truth = (Pose.stack([poses[name] for name in names]) for poses in (found, known))
-    moved = fitted(mine.position, truth.position, None, "poses").poses(mine)
+    moved = fitted(mine.position, truth.position, "poses").poses(mine)
     return {
         "median_cm": 100 * float(position_error(moved, truth).median()),
         "median_deg": float(rotation_error_deg(moved, truth).median()),

@@ -24,6 +24,6 @@ QUICK = LabelConfig(features=1500)
 def errors(scene: Scene, truth: dict[str, Pose]) -> tuple[float, float]:
     """Median errors after the similarity that fits best, as a share of the room, and degrees."""
     wanted = Pose.stack([truth[name] for name in scene.images])
-    poses = fitted(scene.poses.position, wanted.position, None, "test").poses(scene.poses)
+    poses = fitted(scene.poses.position, wanted.position, "test").poses(scene.poses)
     moved = float(position_error(poses, wanted).median()) / ROOM_DIAGONAL_M
     return moved, float(rotation_error_deg(poses, wanted).median())

@@ -164,10 +164,41 @@ def test_its_folder_localizes_alone(exported: Path, tiny_scene: Scene, tmp_path:
     assert np.allclose(said["position"], wanted.position.numpy(), atol=1e-3)
     assert np.allclose(np.abs(said["quaternion"]), wanted.quaternion.abs().numpy(), atol=1e-3)
     assert said["unit"] == "m"
-    assert len((exported / "localize.py").read_text("utf-8").splitlines()) <= 66
+    assert [one["code"] for one in said["warnings"]] == ["camera-assumed"]
+    assert len((exported / "localize.py").read_text("utf-8").splitlines()) <= 76
     needed = (exported / "requirements.txt").read_text("utf-8")
     assert {line.split("==")[0] for line in needed.split()} == {"onnxruntime", "numpy", "pillow"}
     assert "Median errors on 8 test photos" in (exported / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("ratio", "told"), [(1.1, []), (2, ["exif-focal-contradicts"])])
+@pytest.mark.parametrize("focal", [None, 130.0])
+def test_localize_py_tells_of_an_exif_that_contradicts(
+    ratio: float,
+    told: list[str],
+    focal: float | None,
+    exported: Path,
+    tiny_scene: Scene,
+    tmp_path: Path,
+) -> None:
+    camera, exif = tiny_scene.camera(0), Image.Exif()
+    across = math.hypot(camera.width, camera.height)
+    mm = ratio * float(camera.focal.mean()) / across * 43.27
+    exif.get_ifd(0x8769)[0xA405] = round(mm)
+    with Image.open(tiny_scene.path(0)) as photo:
+        photo.save(tmp_path / "a.jpg", exif=exif)
+    given = [] if focal is None else ["--focal", str(focal)]
+    ran = subprocess.run(
+        [sys.executable, exported / "localize.py", "a.jpg", *given],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    warnings = json.loads(ran.stdout)["warnings"]
+    assert [one["code"] for one in warnings] == ([] if focal else told)
+    ours = Exported(exported).localize(tmp_path / "a.jpg").warnings
+    assert [one.code for one in ours] == told
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 8])

@@ -135,7 +135,7 @@ def test_a_distance_gives_metres(room: Path, made: Labelling, truth: dict[str, P
     scene = label(sources, out, QUICK, scale=f"{a},{b}={metres}").scene
     assert scene.unit == "m"
     wanted = Pose.stack([truth[name] for name in scene.images])
-    similarity = fitted(scene.poses.position, wanted.position, None, "test")
+    similarity = fitted(scene.poses.position, wanted.position, "test")
     assert similarity.scale == pytest.approx(1, abs=0.02)
 
 

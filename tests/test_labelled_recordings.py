@@ -48,7 +48,7 @@ def errors(scene: Scene, known: Mapping[str, Pose]) -> tuple[float, float]:
     rows = [i for i, stem in stems.items() if stem in known]
     truth = Pose.stack([known[stems[i]] for i in rows])
     poses = scene.poses[torch.tensor(rows)]
-    moved = fitted(poses.position, truth.position, None, "test").poses(poses)
+    moved = fitted(poses.position, truth.position, "test").poses(poses)
     return (
         float(position_error(moved, truth).median()),
         float(rotation_error_deg(moved, truth).median()),

@@ -215,7 +215,7 @@ class TestCoordinates:
         turn = turn * torch.linalg.det(turn)
         target = floor @ turn.T if turned else floor
         placed = 0.37 * floor @ turn.T + torch.tensor([1.0, 2.0, 3.0]).double()
-        assert fitted(placed, target, None, "--scale").scale == pytest.approx(1 / 0.37, rel=1e-9)
+        assert fitted(placed, target, "--scale").scale == pytest.approx(1 / 0.37, rel=1e-9)
 
     @pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), UTM, ECEF])
     def test_a_level_session_of_a_phone_has_one(self, shift: tuple[float, float, float]) -> None:

@@ -111,7 +111,6 @@ class Warnings:
     """Warnings of many photos: each kind is told once, and how often it came."""
 
     def __init__(self) -> None:
-        self._first: dict[tuple[str, str], str] = {}
         self._count = Counter[tuple[str, str]]()
 
     def tell(self, name: str, warnings: Iterable[Notice]) -> None:
@@ -119,8 +118,7 @@ class Warnings:
         for warning in warnings:
             # The same with other numbers is the same.
             kind = warning.code, re.sub(r"[\d.]+", "", warning.text)
-            if kind not in self._first:
-                self._first[kind] = warning.text
+            if kind not in self._count:
                 warn(f"{name}: {warning.text}")
             self._count[kind] += 1
 
@@ -128,7 +126,9 @@ class Warnings:
         """Tells how many more photos there were of each kind, of ``photos`` in all."""
         for kind, count in self._count.items():
             if count > 1:
-                warn(f"{counted(count - 1, 'more photo')}: {self._first[kind]}")
+                # Its numbers are the first photo's alone.
+                have = f"{'has' if count == 2 else 'have'} the same warning ({kind[0]})."
+                warn(f"{counted(count - 1, 'more photo')} {have}")
         misfits = sum(n for (code, _), n in self._count.items() if code == "frame-misfit")
         if misfits > _MANY * photos:
             warn(

@@ -98,8 +98,10 @@ def estimate(
     told = {warning.code for warning in warnings}
     doubt = None
     if "other-lens" not in told:  # so far from the map's that the photo is seen too small to doubt
-        unusual = None if "exif-focal-contradicts" in told else _unusual(map.photo_camera, camera)
-        doubt = unusual or _bent(map, seen, pose, matches, camera)
+        if (
+            "exif-focal-contradicts" not in told
+        ):  # a wrong focal length looks like a lens that bends
+            doubt = _unusual(map.photo_camera, camera) or _bent(map, seen, pose, matches, camera)
         doubt = doubt or _doubt(map, seen, pose, matches, camera)
     sigmas = pose_sigmas(pose, *_arrays(map, seen, matches), camera)
     answer = Estimate(

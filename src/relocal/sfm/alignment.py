@@ -11,13 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from relocal.errors import InputError, unknown
-from relocal.local_frame import LocalFrame
 from relocal.pose import Pose, matrix_to_quaternion, position_error, rotation_error_deg
 from relocal.scene import Scene
 from relocal.scene.scene import some
@@ -92,38 +90,28 @@ def _shortest_turn(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
     return torch.eye(3, dtype=torch.float64) + skew + skew @ skew / (1 + cosine)
 
 
-def fitted(
-    source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], tolerance: float | None, what: str
-) -> Similarity:
+def fitted(source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], what: str) -> Similarity:
     """The similarity that takes points nearest to others, wherever both lie (Umeyama 1991).
 
     Args:
         source: Camera centres.
         target: Where they are in the other world.
-        tolerance: With a length, outliers beyond it have no say (LO-RANSAC).
         what: What a message calls the others.
 
     Raises:
-        InputError: If there are fewer than three, they lie on a line, or less than half agree.
+        InputError: If there are fewer than three, or they lie on a line.
     """
     source, target = source.double(), target.double()
     if len(source) < LEAST_FIT:
         raise InputError(f"{what}: needs {LEAST_FIT} images that are placed, has {len(source)}.")
     for centres in (source, target):
-        _check_spread(centres, what)
-    kept = torch.ones(len(source), dtype=torch.bool)
-    if tolerance is not None:
-        kept = _agreeing(source, target, tolerance)
-    # A few of many fit by chance, also a mirror image.
-    if (
-        int(kept.sum()) < max(LEAST_FIT, len(source) / 2)
-        or not (found := _umeyama(source[kept], target[kept])).scale > 0
-    ):
+        check_spread(centres, what)
+    if not (found := umeyama(source, target)).scale > 0:
         raise InputError(f"{what}: no scale, turn and shift make the images fit.")
     return found
 
 
-def _umeyama(source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]) -> Similarity:
+def umeyama(source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]) -> Similarity:
     """The similarity with the least squared distances (Umeyama 1991, eq. 40 to 42)."""
     here, there = source - source.mean(0), target - target.mean(0)
     left, sizes, right = torch.linalg.svd(there.T @ here)
@@ -134,30 +122,8 @@ def _umeyama(source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]) -> Simi
     return Similarity(scale, rotation, target.mean(0) - scale * rotation @ source.mean(0))
 
 
-def _agreeing(
-    source: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"], tolerance: float
-) -> Bool[Tensor, " n"]:
-    """Which of the points one similarity takes to their partners, to a tolerance (LO-RANSAC)."""
-    import pycolmap
-
-    here, there = LocalFrame.about(source), LocalFrame.about(target)
-    options = pycolmap.RANSACOptions()
-    options.max_error, options.random_seed = tolerance / there.length, 0
-    found: Any = pycolmap.estimate_sim3d_robust(
-        _off_centre(here.points(source)), _off_centre(there.points(target)), options
-    )
-    if found is None:
-        return torch.zeros(len(source), dtype=torch.bool)
-    return torch.from_numpy(np.asarray(found["inlier_mask"], bool))
-
-
-def _off_centre(xyz: Float[Tensor, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Points moved along their thinnest direction: pycolmap wants no plane through the origin."""
-    return (xyz + torch.linalg.svd(xyz, full_matrices=False).Vh[2]).numpy()
-
-
-def _check_spread(centres: Float[Tensor, "n 3"], what: str) -> None:
-    """Refuses points in one or two places, or on a line, whatever the unit and the origin."""
+def check_spread(centres: Float[Tensor, "n 3"], what: str) -> None:
+    """Refuses points in one or two places or on a line, in any unit, however far the origin is."""
     sizes = torch.linalg.svdvals(centres - centres.mean(0))
     rounding = _ROUNDING * float(centres.abs().max()) * len(centres) ** 0.5
     if float(sizes[1]) > max(_ON_A_LINE * float(sizes[0]), rounding):
@@ -189,7 +155,7 @@ def check_scale(how: str, files: Mapping[str, Path], poses: Mapping[str, Pose]) 
                 f"--scale: the file has the poses of {found} of {len(files)} photos; {LEAST_FIT} "
                 f"are needed. Its lines begin with the photos' names, such as {next(iter(files))}."
             )
-        _check_spread(Pose.stack(list(poses.values())).position.double(), "--scale")
+        check_spread(Pose.stack(list(poses.values())).position.double(), "--scale")
         return
     if how == "gps":
         places = (file for file in files.values() if gps_place(file) is not None)
@@ -263,7 +229,7 @@ def _by_poses(scene: Scene, poses: Mapping[str, Pose]) -> tuple[Scene, dict[str,
         raise InputError("--scale: none of the file's images was placed.")
     rows = torch.tensor(known)
     truth = Pose.stack([poses[scene.images[i]] for i in known])
-    similarity = fitted(scene.poses.position[rows], truth.position, None, "--scale")
+    similarity = fitted(scene.poses.position[rows], truth.position, "--scale")
     made = replace(moved(scene, similarity), unit="m")
     moved_by = position_error(made.poses[rows], truth).median()
     turned_by = rotation_error_deg(made.poses[rows], truth).median()
