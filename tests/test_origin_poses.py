@@ -78,9 +78,10 @@ def answers(case: Seen, by: Similarity) -> tuple[list[float], Pose]:
 def test_a_pose_is_as_exact_in_any_world(seed: int, name: str) -> None:
     case = seen(seed)
     here, there = answers(case, HERE)[0], answers(case, WORLDS[name])[0]
-    least = (here[1], here[1], here[3], here[3], 0, 0)  # an error far below its spread is chance
+    # One match at the limit, in here and out there, moves a pose by some hundredths of its spread.
+    least = (here[1], here[1], here[3], here[3], 0, 0)
     for found, wanted, floor in zip(there, here, least, strict=True):
-        same(found, wanted, 0.01 * floor)
+        same(found, wanted, 0.04 * floor)
 
 
 @pytest.mark.parametrize("name", ["utm", "large", "ecef in millimetres"])
