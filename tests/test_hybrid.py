@@ -102,7 +102,8 @@ def test_where_nothing_is_found_the_regressor_answers(localizer: Hybrid, tiny_sc
     found = localizer.localize(file.getvalue(), tiny_scene.camera(0))
     assert found.method == localizer.regressor.method
     alone = localizer.regressor.localize(file.getvalue(), tiny_scene.camera(0))
-    assert torch.equal(found.pose.position, alone.pose.position)
+    # The hybrid's network works on one core, which rounds otherwise.
+    torch.testing.assert_close(found.pose.position, alone.pose.position, atol=1e-5, rtol=0)
     assert [warning.code for warning in found.warnings] == ["network-alone"]
 
 
