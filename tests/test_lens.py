@@ -70,7 +70,8 @@ def test_pixels_come_back_up_to_the_side(camera: Camera) -> None:
 def test_rays_come_back_up_to_the_fold(
     camera: Camera, angle: float, turn: float, depth: float
 ) -> None:
-    aside = min(np.tan(angle), 0.98 * float(camera.fold_radius()))
+    # The fold is that of the radial part; tangential terms move it by a few hundredths.
+    aside = min(np.tan(angle), 0.95 * float(camera.fold_radius()))
     ray = torch.tensor([aside * np.cos(turn), aside * np.sin(turn), 1.0], dtype=torch.float64)
     pixel, _ = camera.project(depth * ray)
     assert_close(camera.unproject(pixel), ray, rtol=1e-7, atol=1e-9)
