@@ -309,7 +309,7 @@ def not_a_number(folder: Path) -> None:
         (lambda f: (f / "sparse/0/cameras.bin").unlink(), "cameras.bin"),
         (lambda f: (f / "sparse/0/points3D.bin").unlink(), "points3D.bin"),
         (not_a_number, "not finite numbers, of seq-01/a.png"),
-        (renamed, "1 names twice: seq-01/a.png"),
+        (renamed, "2 images of the name seq-01/a.png"),
     ],
 )
 def test_damaged_scene_is_refused(
